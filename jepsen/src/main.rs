@@ -1,0 +1,3 @@
+//! The fault-injection harness of `SageDB`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `SageDB`: a sharded, Raft-replicated, in-memory key-value store.
+
+pub mod types;

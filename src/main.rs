@@ -1,0 +1,3 @@
+//! The binary `sage`.
+
+fn main() {}

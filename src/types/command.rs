@@ -1,0 +1,135 @@
+//! What goes through a group's log, and what comes of it.
+//!
+//! A [`Command`] is made by the leader, which stamps it with its clock; `store::apply` turns it
+//! into an [`Outcome`] that is the same on every replica. A client's mistake is an outcome, never
+//! an error: an entry that is committed is applied by everybody.
+//!
+//! The encoding of these enums is part of the WAL format: variants are only ever added at the end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::clock::TimestampMs;
+use crate::types::ids::{ClusterId, GroupId};
+use crate::types::item::Version;
+use crate::types::key::Key;
+use crate::types::topology::{Claim, Epoch};
+use crate::types::value::Value;
+
+/// One entry's worth of work for the state machine.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Command {
+    /// The leader's clock when it took the command.
+    pub ts: TimestampMs,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What a command does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Action {
+    /// Gives the group its identity and name; the first command of every group.
+    Found {
+        /// Drawn by the replica that forms the group.
+        group: GroupId,
+        /// The group's name.
+        name: String,
+    },
+    /// Writes a value.
+    Put {
+        /// Where.
+        key: Key,
+        /// What.
+        value: Value,
+    },
+    /// Removes a key; it need not exist.
+    Delete {
+        /// Which.
+        key: Key,
+    },
+    /// Makes the group part of a ring, or moves it to a newer topology of the same ring.
+    Claim(Box<Claim>),
+    /// Makes a claim final: it can't be released any more.
+    Confirm {
+        /// The ring whose claim it is.
+        cluster: ClusterId,
+    },
+    /// Takes a claim back that was never confirmed.
+    Release {
+        /// The ring whose claim it is.
+        cluster: ClusterId,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done; there is nothing to tell. Also what Raft's own entries come to.
+    Done,
+    /// A key was written or deleted.
+    Written {
+        /// The key's version as of this write.
+        version: Version,
+        /// Whether the key had a value before.
+        existed: bool,
+    },
+    /// The group does not own the key; nothing changed.
+    WrongShard {
+        /// The epoch of the group's claim.
+        epoch: Epoch,
+    },
+    /// An action about the group's place in a ring was refused; nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a group refuses a change of its place in a ring.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// It is part of another ring.
+    #[error("the group already belongs to cluster {cluster} (epoch {epoch})")]
+    OtherCluster {
+        /// That ring.
+        cluster: ClusterId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The group already follows a newer topology.
+    #[error("the group is already at epoch {epoch}")]
+    OldEpoch {
+        /// The epoch it is at.
+        epoch: Epoch,
+    },
+    /// It holds keys that would not be its own.
+    #[error(
+        "the group holds {keys} keys that the ring gives to other groups; move or delete them first"
+    )]
+    ForeignKeys {
+        /// How many.
+        keys: u64,
+    },
+    /// There is no such claim to confirm or release.
+    #[error("the group has no claim of that cluster")]
+    NotClaimed,
+    /// The claim is final.
+    #[error("the claim is confirmed and can't be released")]
+    Confirmed,
+    /// The group has another identity already.
+    #[error("the group already is {group}")]
+    Founded {
+        /// That identity.
+        group: GroupId,
+    },
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match &self.action {
+            Action::Found { .. } => "found",
+            Action::Put { .. } => "put",
+            Action::Delete { .. } => "delete",
+            Action::Claim(_) => "claim",
+            Action::Confirm { .. } => "confirm",
+            Action::Release { .. } => "release",
+        };
+        write!(f, "{name}@{}", self.ts)
+    }
+}

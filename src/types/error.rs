@@ -1,0 +1,185 @@
+//! Why a request failed, in the words of the HTTP API, and what that says about a write.
+//!
+//! An error answers two questions that must never be confused: what the user should do (the
+//! sentence, the status), and whether the write may have taken effect ([`Error::outcome`]). Only
+//! [`Error::OutcomeUnknown`] leaves that open; every other error promises that the write has not
+//! been and never will be applied. Errors travel between processes as they are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::key::KeyError;
+use crate::types::limits::KEY_BYTES_MAX;
+use crate::types::topology::{Epoch, Member};
+use crate::types::value::ValueError;
+
+/// Whether a failed write may have taken effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteOutcome {
+    /// It has not and never will.
+    NotApplied,
+    /// It may, now or later.
+    Unknown,
+}
+
+/// Why a request failed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    /// `400`: no key, or an empty one.
+    #[error("missing key")]
+    MissingKey,
+    /// `400`: the body is not JSON although its type says so.
+    #[error("Invalid JSON: {0}")]
+    InvalidJson(String),
+    /// `400`: a key or text value is not UTF-8.
+    #[error("{0} is not valid UTF-8")]
+    InvalidUtf8(String),
+    /// `400`: a query parameter or header with a value or name that is not known.
+    #[error("invalid parameter {name}: {reason}")]
+    InvalidParameter {
+        /// The parameter.
+        name: String,
+        /// What is wrong with it, and what is accepted.
+        reason: String,
+    },
+    /// `400`: the request can't be read at all.
+    #[error("bad request: {0}")]
+    BadRequest(String),
+    /// `404`: no such path.
+    #[error("not found")]
+    UnknownPath,
+    /// `405`: the path has no such method.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// `413`: the key is too long.
+    #[error("key too large: {bytes} bytes, at most {KEY_BYTES_MAX} are accepted")]
+    KeyTooLarge {
+        /// Its length.
+        bytes: u64,
+    },
+    /// `413`: the value is too long.
+    #[error("value too large: at most {max} bytes are accepted")]
+    ValueTooLarge {
+        /// The bound in force.
+        max: u64,
+    },
+    /// `421`: the group does not own the key.
+    #[error("wrong shard")]
+    WrongShard {
+        /// The epoch of the group's claim.
+        epoch: Epoch,
+    },
+    /// `503`: this replica is not the leader; between processes only, a client sees it as
+    /// [`Error::Unavailable`] when nobody found one in time.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who is, as far as this replica knows.
+        leader: Option<Member>,
+    },
+    /// `503`: nothing can be done now, for the reason given; the request was not taken.
+    #[error("{reason}")]
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+    /// `503`: a queue is full; the request was not taken.
+    #[error("overloaded: {queue} is full; try again later")]
+    Overloaded {
+        /// Which queue.
+        queue: String,
+    },
+    /// `504`: the write was sent, and its fate is not known.
+    #[error("the outcome of the write is unknown: {reason}")]
+    OutcomeUnknown {
+        /// What was lost.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Nothing can be done now, for this reason.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into() }
+    }
+
+    /// The fate of a write is not known, for this reason.
+    pub fn outcome_unknown(reason: impl Into<String>) -> Self {
+        Self::OutcomeUnknown { reason: reason.into() }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::MissingKey
+            | Self::InvalidJson(_)
+            | Self::InvalidUtf8(_)
+            | Self::InvalidParameter { .. }
+            | Self::BadRequest(_) => 400,
+            Self::UnknownPath => 404,
+            Self::MethodNotAllowed => 405,
+            Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } => 413,
+            Self::WrongShard { .. } => 421,
+            Self::NotLeader { .. } | Self::Unavailable { .. } | Self::Overloaded { .. } => 503,
+            Self::OutcomeUnknown { .. } => 504,
+        }
+    }
+
+    /// The code that programs match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingKey => "missing_key",
+            Self::InvalidJson(_) => "invalid_json",
+            Self::InvalidUtf8(_) => "invalid_utf8",
+            Self::InvalidParameter { .. } => "invalid_parameter",
+            Self::BadRequest(_) => "bad_request",
+            Self::UnknownPath => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::KeyTooLarge { .. } => "key_too_large",
+            Self::ValueTooLarge { .. } => "value_too_large",
+            Self::WrongShard { .. } => "wrong_shard",
+            Self::NotLeader { .. } => "no_leader",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Overloaded { .. } => "overloaded",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+        }
+    }
+
+    /// What the error says about a write.
+    pub fn outcome(&self) -> WriteOutcome {
+        match self {
+            Self::OutcomeUnknown { .. } => WriteOutcome::Unknown,
+            Self::MissingKey
+            | Self::InvalidJson(_)
+            | Self::InvalidUtf8(_)
+            | Self::InvalidParameter { .. }
+            | Self::BadRequest(_)
+            | Self::UnknownPath
+            | Self::MethodNotAllowed
+            | Self::KeyTooLarge { .. }
+            | Self::ValueTooLarge { .. }
+            | Self::WrongShard { .. }
+            | Self::NotLeader { .. }
+            | Self::Unavailable { .. }
+            | Self::Overloaded { .. } => WriteOutcome::NotApplied,
+        }
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Empty => Self::MissingKey,
+            KeyError::TooLarge(bytes) => Self::KeyTooLarge { bytes: bytes as u64 },
+            KeyError::NotUtf8 => Self::InvalidUtf8("key".into()),
+        }
+    }
+}
+
+impl From<ValueError> for Error {
+    fn from(error: ValueError) -> Self {
+        match error {
+            ValueError::NotJson(reason) => Self::InvalidJson(reason),
+            ValueError::NotUtf8 => Self::InvalidUtf8("value".into()),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The HTTP face as data: paths, headers and JSON bodies, used by the server and the client alike.
+//!
+//! [`ShardStatus`] also travels over rpc in the binary encoding, so none of its fields may be
+//! left out when empty.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::types::error::WriteOutcome;
+use crate::types::ids::{ClusterId, GroupId, Index, LogId, NodeId, Term};
+use crate::types::item::{Item, Version};
+use crate::types::topology::Epoch;
+use crate::types::value::ValueKind;
+
+/// `PUT`, `GET`, `DELETE` of one key.
+pub const PATH_KV: &str = "/kv";
+/// Where a key lives (coordinator).
+pub const PATH_ROUTE: &str = "/route";
+/// Whether the process serves.
+pub const PATH_HEALTH: &str = "/health";
+/// Whether requests can succeed.
+pub const PATH_READY: &str = "/ready";
+/// What a replica knows of itself and its group (shard).
+pub const PATH_STATUS: &str = "/status";
+/// The seed's name for [`PATH_STATUS`].
+pub const PATH_STATS: &str = "/stats";
+/// The topology and every replica's state (coordinator).
+pub const PATH_CLUSTER: &str = "/cluster";
+/// Where a connection is upgraded to [`UPGRADE_PROTOCOL`].
+pub const PATH_RPC: &str = "/rpc";
+
+/// The protocol named in `Upgrade:`.
+pub const UPGRADE_PROTOCOL: &str = "sage-rpc/1";
+/// `<group>:<index>` of the state that an answer speaks of.
+pub const HEADER_INDEX: &str = "x-sage-index";
+/// How old a stale read may be, in milliseconds; `unknown` before a leader was heard.
+pub const HEADER_LAG: &str = "x-sage-lag";
+/// With `raw=true`, whose body has no room for it: when the value was written, milliseconds since
+/// the epoch.
+pub const HEADER_TS: &str = "x-sage-ts";
+
+/// What a text value is sent and comes back as.
+pub const CONTENT_TEXT: &str = "text/plain; charset=utf-8";
+/// What a JSON value and every JSON body is sent and comes back as.
+pub const CONTENT_JSON: &str = "application/json";
+/// What bytes are sent and come back as.
+pub const CONTENT_BYTES: &str = "application/octet-stream";
+
+/// Body of a successful `PUT` or `DELETE`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WriteBody {
+    /// Always true.
+    pub ok: bool,
+    /// Voters known to have it on disk.
+    pub acks: u32,
+    /// Voters that had to.
+    pub quorum: u32,
+    /// The leader's stamp, milliseconds since the epoch.
+    pub ts: u64,
+    /// The key's version as of this write.
+    pub version: Version,
+    /// On `DELETE`: whether the key had a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existed: Option<bool>,
+}
+
+/// Body of a `GET` that found the key. One that did not is `{"found":false}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GetBody {
+    /// Whether there is a value.
+    pub found: bool,
+    /// The value: any JSON, a JSON string for text, base64 for bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<RawValue>>,
+    /// `base64` for bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+    /// When it was written, milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ts: Option<u64>,
+    /// The key's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+}
+
+impl GetBody {
+    /// The body of a `GET` that found no value.
+    pub const NOT_FOUND: &str = r#"{"found":false}"#;
+
+    /// The JSON of a `GET` that found `item`: as the derived encoding would make it, without
+    /// reading the stored JSON again.
+    ///
+    /// # Panics
+    /// Never: text always has a JSON form.
+    pub fn render(item: &Item) -> Vec<u8> {
+        let data = &item.value.data;
+        let mut body = Vec::with_capacity(data.len() + data.len() / 2 + 128);
+        body.extend_from_slice(br#"{"found":true,"value":"#);
+        match item.value.kind {
+            ValueKind::Json => body.extend_from_slice(data),
+            ValueKind::Text => serde_json::to_writer(&mut body, &String::from_utf8_lossy(data))
+                .expect("text has a JSON form"),
+            ValueKind::Bytes => {
+                body.push(b'"');
+                body.extend_from_slice(BASE64_STANDARD.encode(data).as_bytes());
+                body.extend_from_slice(br#"","encoding":"base64"#);
+                body.push(b'"');
+            }
+        }
+        let rest = format!(r#","ts":{},"version":{}}}"#, item.ts, item.version);
+        body.extend_from_slice(rest.as_bytes());
+        body
+    }
+}
+
+/// Body of every error.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A sentence.
+    pub error: String,
+    /// What programs match on.
+    pub code: String,
+    /// On writes: whether it may have taken effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<WriteOutcome>,
+    /// With `wrong_shard`: the epoch of the group's claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+/// Body of `GET /route`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RouteBody {
+    /// The key asked about.
+    pub key: String,
+    /// The name of the group that owns it.
+    pub shard: String,
+    /// The leader's URL; another member's while no leader is known.
+    pub url: String,
+    /// The URLs of all members.
+    pub replicas: Vec<String>,
+    /// The key's point of the ring, 16 hex digits.
+    pub hash: String,
+    /// The topology's epoch.
+    pub epoch: Epoch,
+}
+
+/// Body of `GET /health`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HealthBody {
+    /// Always `ok`.
+    pub status: String,
+    /// `shard` or `coordinator`.
+    pub role: String,
+    /// The version of the program.
+    pub version: String,
+}
+
+/// Body of `GET /ready`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReadyBody {
+    /// Whether requests can succeed.
+    pub ready: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a replica is in its group just now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Leads the group.
+    Leader,
+    /// Votes and follows.
+    Follower,
+    /// Votes, and stands for election.
+    Candidate,
+    /// Listens only: on its way in or out.
+    Learner,
+    /// Waits for its group to form, or to be taken in.
+    Forming,
+}
+
+/// One member of a group, as the asked replica sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its identity.
+    pub node: NodeId,
+    /// Its URL.
+    pub url: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The last entry it is known to have on disk; only a leader knows.
+    pub matched: Option<Index>,
+}
+
+/// Body of `GET /status` and `GET /stats` of a replica.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// The identity of its data directory.
+    pub node: NodeId,
+    /// Its advertised URL.
+    pub url: String,
+    /// Its group's identity, once it has one.
+    pub group: Option<GroupId>,
+    /// Its group's name, once it has one.
+    pub name: Option<String>,
+    /// What it is just now.
+    pub role: Role,
+    /// The term it is in.
+    pub term: Term,
+    /// The leader it follows or is.
+    pub leader: Option<NodeId>,
+    /// The leader's URL.
+    pub leader_url: Option<String>,
+    /// The last entry in its log.
+    pub last_index: Option<Index>,
+    /// The last entry it knows to be committed.
+    pub committed: Option<Index>,
+    /// The last entry in its state.
+    pub applied: Option<LogId>,
+    /// How old its state may be, in milliseconds; 0 on a leader.
+    pub lag_ms: Option<u64>,
+    /// The group's members.
+    pub members: Vec<MemberStatus>,
+    /// Voters that must have a write on disk before it is answered.
+    pub quorum: u32,
+    /// Keys in its state.
+    pub keys: u64,
+    /// Bytes of keys and values in its state.
+    pub bytes: u64,
+    /// The ring that claimed the group.
+    pub cluster: Option<ClusterId>,
+    /// The epoch of that claim, 0 without one.
+    pub epoch: Epoch,
+    /// Bytes of WAL on disk.
+    pub wal_bytes: u64,
+    /// Bytes of its newest snapshot, 0 without one.
+    pub snapshot_bytes: u64,
+    /// The last entry in its newest snapshot.
+    pub snapshot_index: Option<Index>,
+    /// The last entry purged from its log.
+    pub purged: Option<Index>,
+}
+
+/// One group in the body of `GET /cluster`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GroupBody {
+    /// Its identity.
+    pub id: GroupId,
+    /// Its name.
+    pub name: String,
+    /// Its share of the ring, 0 to 1, to six places.
+    pub share: f64,
+    /// Its leader's URL, if one is known.
+    pub leader: Option<String>,
+    /// URLs of its members.
+    pub members: Vec<String>,
+    /// What each member that answered says of itself.
+    pub replicas: Vec<ShardStatus>,
+    /// Members that did not answer, and why.
+    pub unreachable: Vec<Unreachable>,
+}
+
+/// A member that did not answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Unreachable {
+    /// Its URL.
+    pub url: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Body of `GET /cluster`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ClusterBody {
+    /// The ring's identity.
+    pub cluster: ClusterId,
+    /// The topology's epoch.
+    pub epoch: Epoch,
+    /// Tokens of each group.
+    pub vnodes: u32,
+    /// The groups by name; the first is the home group.
+    pub groups: Vec<GroupBody>,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::types::value::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_rendered_body_is_what_the_derived_one_would_be() {
+        let values = [
+            Value::text("say \"hi\"\n\u{1} ключ"),
+            Value::new(ValueKind::Json, Bytes::from(r#"{"b":1, "a":123456789012345678901}"#))
+                .expect("JSON"),
+            Value::bytes(&b"\xff\x00"[..]),
+            Value::bytes(&b""[..]),
+        ];
+        for value in values {
+            let item = Item { value, ts: 1_755_248_123_456, version: 17 };
+            let rendered = String::from_utf8(GetBody::render(&item)).expect("UTF-8");
+            let parsed: GetBody = serde_json::from_str(&rendered).expect(&rendered);
+            assert_eq!(serde_json::to_string(&parsed).expect("JSON"), rendered);
+            assert_eq!((parsed.ts, parsed.version), (Some(1_755_248_123_456), Some(17)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a client may ask of a key-value store, and what it is told: the vocabulary of the trait
+//! `api::Kv`, whichever process answers.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::clock::TimestampMs;
+use crate::types::ids::Index;
+use crate::types::item::{Item, Version};
+use crate::types::key::Key;
+use crate::types::value::Value;
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Sees every write that was answered before the read began, through any fault
+    /// (`ReadIndex`, Raft thesis §6.4).
+    #[default]
+    Linearizable,
+    /// As above as long as clocks drift little: the leader trusts its lease and asks nobody.
+    Lease,
+    /// Whatever the asked replica has.
+    Stale,
+}
+
+/// One request about one key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum KvRequest {
+    /// Writes a value.
+    Put {
+        /// Where.
+        key: Key,
+        /// What.
+        value: Value,
+    },
+    /// Removes a key; it need not exist.
+    Delete {
+        /// Which.
+        key: Key,
+    },
+    /// Reads a value.
+    Get {
+        /// Where.
+        key: Key,
+        /// How fresh.
+        consistency: Consistency,
+    },
+}
+
+impl KvRequest {
+    /// The key it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::Get { key, .. } => key,
+        }
+    }
+
+    /// Whether it changes anything, so that its fate can be unknown.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Delete { .. } => true,
+            Self::Get { .. } => false,
+        }
+    }
+}
+
+/// The answer to one request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum KvReply {
+    /// To a put or delete.
+    Written(Written),
+    /// To a get.
+    Read(Read),
+}
+
+/// A position in one group's log, as clients see it: `X-Sage-Index: <group>:<index>`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupIndex {
+    /// The group's name.
+    pub group: Arc<str>,
+    /// The index.
+    pub index: Index,
+}
+
+/// A write took effect and is durable as promised.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Written {
+    /// Its entry.
+    pub at: GroupIndex,
+    /// The leader's stamp.
+    pub ts: TimestampMs,
+    /// The key's version as of this write.
+    pub version: Version,
+    /// Whether the key had a value before.
+    pub existed: bool,
+    /// Voters known to have it on disk when the answer was made.
+    pub acks: u32,
+    /// Voters that had to: `max(majority, --quorum)`.
+    pub quorum: u32,
+}
+
+/// A read's result.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Read {
+    /// The state that was read: every entry up to and with this one was applied.
+    pub at: GroupIndex,
+    /// What the key holds, if anything.
+    pub item: Option<Item>,
+    /// For stale reads: how old the state may be, in milliseconds; `None` when the replica has not
+    /// heard from a leader since it started.
+    pub lag_ms: Option<u64>,
+}

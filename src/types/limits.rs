@@ -1,0 +1,140 @@
+//! Every bound of the system, by name and unit. A queue, cache, retry or loop without one here is
+//! a bug.
+
+use std::time::Duration;
+
+/// The longest key, in bytes of UTF-8.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// The greatest version of a key: JSON numbers hold integers up to it.
+pub const VERSION_MAX: u64 = (1 << 53) - 1;
+/// The largest value unless `--max-value-size` says otherwise, in bytes.
+pub const VALUE_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
+/// The largest `--max-value-size` that is accepted, in bytes.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The longest group name (`--id`), in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// The most groups in one ring.
+pub const GROUPS_MAX: usize = 1024;
+/// The most vnodes of one group.
+pub const VNODES_MAX: u32 = 4096;
+/// The vnodes of one group unless `--vnodes` says otherwise.
+pub const VNODES_DEFAULT: u32 = 100;
+/// The most members of one group.
+pub const MEMBERS_MAX: usize = 15;
+
+/// The largest frame of an rpc connection, payload included, in bytes. Room for the largest value
+/// and what goes around it.
+pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + 1024 * 1024;
+/// The most calls under way on one rpc connection: the caller refuses more as overload, and the
+/// server reads no more.
+pub const CALLS_IN_FLIGHT_MAX: usize = 4096;
+/// The most frames queued for sending on one rpc connection.
+pub const SEND_QUEUE_FRAMES_MAX: usize = 4096;
+/// The most bytes queued for sending on one rpc connection; a single larger frame may pass alone.
+pub const SEND_QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The most bytes of calls taken in and not yet answered on one rpc connection: beyond it the
+/// server reads no more of them; a single larger call may pass alone.
+pub const CALL_BYTES_IN_FLIGHT_MAX: usize = 128 * 1024 * 1024;
+/// The most frames in the buffer of one rpc stream; more wait.
+pub const STREAM_QUEUE_FRAMES_MAX: usize = 256;
+/// The most bytes in the buffer of one rpc stream; a single larger frame may pass alone.
+pub const STREAM_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// After this many bytes a write to an rpc connection takes no more frames with it.
+pub const WRITE_BATCH_BYTES: usize = 1024 * 1024;
+/// The largest payload of the two frames that open an rpc connection, in bytes: what a stranger
+/// can make us hold.
+pub const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes of payload in one append message: after that the next message starts.
+pub const APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most entries in one append message.
+pub const APPEND_ENTRIES_MAX: u64 = 512;
+/// One block of a snapshot on the wire, in bytes.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// A block of a snapshot file takes records until it has this many bytes, before compression.
+pub const SNAPSHOT_BLOCK_BYTES: usize = 256 * 1024;
+/// The largest block of a snapshot file, in bytes before compression: one record, whose key and
+/// value came in one frame.
+pub const SNAPSHOT_BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
+/// The largest header of a snapshot file, in bytes: its claim came in one frame, the rest is small.
+pub const SNAPSHOT_HEADER_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024 * 1024;
+/// A snapshot file is synced each time this many bytes were written, so that the last sync is
+/// short and the log's syncs never wait behind a whole snapshot.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 8 * 1024 * 1024;
+/// How long `sled` may take to open, read or write a replica's metadata.
+pub const META_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The cache of a replica's metadata, in bytes.
+pub const META_CACHE_BYTES: u64 = 1024 * 1024;
+/// The most directories of damaged metadata that are kept for people to look at.
+pub const META_DAMAGED_MAX: u32 = 4;
+/// The most client requests that one replica works on at a time; beyond it they get `503`.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 * 1024;
+/// The most bytes of request bodies that one process holds at a time; beyond it writes get `503`.
+pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 512 * 1024 * 1024;
+/// The most bytes of a refused body that are read and dropped, so that the refusal gets through.
+pub const BODY_LINGER_BYTES_MAX: usize = VALUE_BYTES_MAX;
+/// How long a refused body is read and dropped.
+pub const BODY_LINGER: Duration = Duration::from_secs(2);
+/// The longest HTTP answer that the client reads, in bytes.
+pub const ANSWER_BYTES_MAX: usize = VALUE_BYTES_MAX + 1024 * 1024;
+
+/// The most idle connections that the client keeps to one server.
+pub const CLIENT_IDLE_CONNECTIONS_MAX: usize = 1024;
+/// What the client leaves between the deadline it gives a server and its own, so that the
+/// server's answer arrives in time.
+pub const CLIENT_MARGIN: Duration = Duration::from_millis(200);
+
+/// How long a request may take unless `timeout=` says otherwise.
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// What is left between the deadline that a store is given and the one that the client was
+/// promised, so that its own answer, more exact than ours, arrives in time.
+pub const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+/// The longest `timeout=` that is accepted.
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// How long an rpc connection may take to open, handshake included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The first pause before an rpc connection is opened again; it doubles from try to try.
+pub const RECONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// The longest pause before an rpc connection is opened again.
+pub const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often each side of a lane of calls shows that it is there.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a lane of calls may be silent before it counts as broken; rounded up to whole
+/// [`KEEP_ALIVE_INTERVAL`]s.
+pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long a closing rpc connection takes in and forgets what the other side still sends, so
+/// that the kernel does not throw away the last answers.
+pub const LINGER_MAX: Duration = Duration::from_secs(1);
+/// How long a write to an rpc connection may move nothing before the connection is broken.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stopping process waits for what it has begun.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of log after which a snapshot is taken, unless `--snapshot-log-size` says otherwise.
+pub const SNAPSHOT_LOG_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Entries kept in the log behind a snapshot, unless `--keep-log-entries` says otherwise.
+pub const KEEP_LOG_ENTRIES_DEFAULT: u64 = 50_000;
+/// The size of a WAL segment, in bytes. One segment is in use and one may lie ready beside it, in
+/// each of the nine replicas of a `sage dev`.
+pub const WAL_SEGMENT_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// The largest WAL segment, in bytes: recovery holds one at a time in memory.
+pub const WAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The largest record of the WAL, in bytes: an entry that came in one frame.
+pub const WAL_RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// A batch of the WAL with this many bytes gets no further record.
+pub const WAL_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// The most encoded bytes that wait to be written to the WAL; a larger request waits until it is
+/// alone.
+pub const WAL_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most requests that wait to be written to the WAL.
+pub const WAL_QUEUE_REQUESTS_MAX: usize = 4096;
+/// The bytes of entries that the WAL keeps in memory for replication, beside those that wait to be
+/// written. Followers further behind are served from disk.
+pub const WAL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The most batches that one look into the WAL's index takes.
+pub const WAL_LOOKUP_BATCHES_MAX: usize = 1024;
+/// The most segments that are kept for reuse when the log was purged.
+pub const WAL_SPARES_MAX: usize = 2;
+/// A fresh segment is filled with zeros in steps of this many bytes, each synced: the writer's own
+/// syncs never wait behind more.
+pub const WAL_FILL_STEP_BYTES: usize = 256 * 1024;
+/// The most jobs that wait for the thread that prepares and frees segments.
+pub const WAL_KEEPER_JOBS_MAX: usize = 64;

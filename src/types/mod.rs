@@ -1,0 +1,25 @@
+//! The words of `SageDB`: plain data that every other room shares.
+//!
+//! Ids, keys, values, commands and their outcomes, the topology, errors, the JSON bodies of the
+//! HTTP API and the messages between processes. Everything here is data and pure functions: no
+//! I/O, no async, no clock but the trait in [`clock`]. What comes from a disk or a socket is
+//! checked when one of these types is made, so that the rooms above need not check it again.
+
+pub mod clock;
+pub mod codec;
+pub mod command;
+pub mod deadline;
+pub mod error;
+pub mod hash;
+pub mod http;
+pub mod ids;
+pub mod item;
+pub mod key;
+pub mod kv;
+pub mod limits;
+pub mod log;
+pub mod peer;
+pub mod topology;
+pub mod units;
+pub mod url;
+pub mod value;
