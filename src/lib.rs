@@ -1,3 +1,4 @@
 //! `SageDB`: a sharded, Raft-replicated, in-memory key-value store.
 
+pub mod rpc;
 pub mod types;
