@@ -1,4 +1,5 @@
 //! `SageDB`: a sharded, Raft-replicated, in-memory key-value store.
 
 pub mod rpc;
+pub mod store;
 pub mod types;

@@ -1,0 +1,161 @@
+//! `apply` as scripts: `src/store/testscripts/apply/*.txt`.
+//!
+//! A script is blocks of commands, a line `---`, and what they print. With `UPDATE_GOLDEN=1` the
+//! test writes what it sees instead of comparing. Each command but `read` and `state` is one
+//! entry; its index and its outcome are printed.
+//!
+//! ```text
+//! blank / members 1,2,3
+//! found 7 name              gives the group an identity
+//! put KEY VALUE / delete KEY
+//! claim 1 2 RANGE           of cluster 1 at epoch 2; RANGE is all, none, low or high: the whole
+//!                           ring, nothing, tokens up to and above 2^63
+//! confirm 1 / release 1     the claim of cluster 1
+//! read KEY                  prints what a reader gets
+//! state                     prints everything
+//! ```
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::types::hash::{HashRange, Token};
+use crate::types::ids::{LogId, NodeId};
+use crate::types::log::Membership;
+use crate::types::topology::Topology;
+
+const MIDDLE: Token = Token(1 << 63);
+
+/// A claim whose topology names no groups: `apply` looks at cluster, epoch and ranges only.
+pub(super) fn claim(cluster: u64, epoch: u64, range: &str) -> Claim {
+    let owned = match range {
+        "all" => vec![HashRange { after: MIDDLE, upto: MIDDLE }],
+        "none" => vec![],
+        "low" => vec![HashRange { after: Token(u64::MAX), upto: MIDDLE }],
+        "high" => vec![HashRange { after: MIDDLE, upto: Token(u64::MAX) }],
+        other => panic!("no range is called {other}"),
+    };
+    let cluster = ClusterId(cluster);
+    Claim { topology: Topology { cluster, epoch, vnodes: 1, groups: vec![] }, owned }
+}
+
+fn payload(words: &[&str], ts: u64) -> Payload {
+    let key = |text: &str| Key::new(text.to_owned()).unwrap();
+    let number = |text: &str| text.parse().unwrap();
+    let action = match *words {
+        ["blank"] => return Payload::Blank,
+        ["members", list] => {
+            let voters = list.split(',').map(|id| NodeId(number(id))).collect();
+            return Payload::Membership(Membership { voters: vec![voters], urls: [].into() });
+        }
+        ["found", id, name] => Action::Found { group: GroupId(number(id)), name: name.into() },
+        ["put", at, value] => Action::Put { key: key(at), value: Value::text(value) },
+        ["delete", at] => Action::Delete { key: key(at) },
+        ["claim", cluster, epoch, range] => {
+            Action::Claim(Box::new(claim(number(cluster), number(epoch), range)))
+        }
+        ["confirm", cluster] => Action::Confirm { cluster: ClusterId(number(cluster)) },
+        ["release", cluster] => Action::Release { cluster: ClusterId(number(cluster)) },
+        _ => panic!("no such command: {words:?}"),
+    };
+    Payload::Command(Command { ts, action })
+}
+
+fn show(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done => "done".into(),
+        Outcome::Written { version, existed } => {
+            format!("written version={version} existed={existed}")
+        }
+        Outcome::WrongShard { epoch } => format!("wrong shard epoch={epoch}"),
+        Outcome::Refused(refusal) => format!("refused: {refusal}"),
+    }
+}
+
+fn show_item(item: &Item) -> String {
+    let text = String::from_utf8_lossy(&item.value.data);
+    format!("{text:?} ts={} version={}", item.ts, item.version)
+}
+
+fn show_state(state: &State, out: &mut String) {
+    let State { applied, membership, group, claim, confirmed, version_floor, map, bytes } = state;
+    let applied = applied.map_or("none".into(), |id| id.to_string());
+    writeln!(out, "applied={applied} floor={version_floor} bytes={bytes}").unwrap();
+    if let Some(id) = membership.id {
+        writeln!(out, "members={:?} since {}", membership.membership.voters, id.index).unwrap();
+    }
+    if let Some((id, name)) = group {
+        writeln!(out, "group={id} name={name}").unwrap();
+    }
+    if let Some(claim) = claim {
+        let Topology { cluster, epoch, .. } = claim.topology;
+        writeln!(out, "claim={cluster} epoch={epoch} confirmed={confirmed}").unwrap();
+    }
+    for (key, item) in map {
+        writeln!(out, "{key}: {}", show_item(item)).unwrap();
+    }
+}
+
+fn run_command(state: &mut State, line: &str, out: &mut String) {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match words[..] {
+        ["state"] => show_state(state, out),
+        ["read", key] => {
+            let read = match state.read(&Key::new(key.to_owned()).unwrap()) {
+                Ok(Some(item)) => show_item(item),
+                Ok(None) => "not found".into(),
+                Err(wrong_shard) => wrong_shard.to_string(),
+            };
+            writeln!(out, "{read}").unwrap();
+        }
+        _ => {
+            let index = state.next_index();
+            let id = LogId { term: 1, leader: NodeId(1), index };
+            let entry = Entry { id, payload: payload(&words, 1000 + index) };
+            writeln!(out, "{index}: {}", show(&apply(state, &entry))).unwrap();
+        }
+    }
+}
+
+/// The state after these commands.
+pub(in crate::store) fn state_after(commands: &[&str]) -> State {
+    let mut state = State::default();
+    for command in commands {
+        run_command(&mut state, command, &mut String::new());
+    }
+    state
+}
+
+/// The script with the output of each block replaced by what its commands print now.
+fn replay(script: &str) -> String {
+    let (mut state, mut seen) = (State::default(), String::new());
+    for block in script.split("\n\n") {
+        let commands = block.split("\n---").next().unwrap_or_default().trim_matches('\n');
+        let mut out = String::new();
+        for line in commands.lines().filter(|line| !line.starts_with('#')) {
+            run_command(&mut state, line, &mut out);
+        }
+        write!(seen, "{commands}\n---\n{out}\n").unwrap();
+    }
+    seen.truncate(seen.trim_end().len());
+    seen + "\n"
+}
+
+#[test]
+fn scripts_replay_as_written() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/testscripts/apply");
+    let mut scripts: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty());
+    for path in scripts {
+        let script = fs::read_to_string(&path).unwrap();
+        let seen = replay(&script);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, seen).unwrap();
+        } else {
+            assert_eq!(seen, script, "{} differs: left is what happened", path.display());
+        }
+    }
+}

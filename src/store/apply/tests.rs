@@ -1,0 +1,202 @@
+//! Properties of `apply` over random histories, against a model that knows every version a key
+//! ever had.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::script::claim;
+use super::*;
+use crate::types::hash::Token;
+use crate::types::ids::{Index, LogId, NodeId};
+use crate::types::item::Version;
+use crate::types::log::Membership;
+use crate::types::value::ValueKind;
+
+fn key() -> impl Strategy<Value = Key> {
+    // Few keys, so that they meet again; some share a hash tag.
+    "[a-f]|\\{t\\}[a-c]".prop_map(|text| Key::new(text).unwrap())
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let value = (0..3_usize, vec(any::<u8>(), 0..40)).prop_map(|(kind, data)| {
+        let kind = [ValueKind::Text, ValueKind::Json, ValueKind::Bytes][kind];
+        Value { kind, data: data.into() }
+    });
+    let range = prop::sample::select(vec!["all", "none", "low", "high"]);
+    let cluster = || (1..3_u64).prop_map(ClusterId);
+    prop_oneof![
+        20 => (key(), value).prop_map(|(key, value)| Action::Put { key, value }),
+        12 => key().prop_map(|key| Action::Delete { key }),
+        1 => (1..3_u64).prop_map(|id| Action::Found { group: GroupId(id), name: "name".into() }),
+        2 => (1..3_u64, 1..4_u64, range)
+            .prop_map(|(cluster, epoch, range)| Action::Claim(Box::new(claim(cluster, epoch, range)))),
+        1 => cluster().prop_map(|cluster| Action::Confirm { cluster }),
+        2 => cluster().prop_map(|cluster| Action::Release { cluster }),
+    ]
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        1 => Just(Payload::Blank),
+        1 => Just(Payload::Membership(Membership::default())),
+        30 => (any::<u64>(), action())
+            .prop_map(|(ts, action)| Payload::Command(Command { ts, action })),
+    ]
+}
+
+fn entry(index: Index, payload: Payload) -> Entry {
+    Entry { id: LogId { term: 1, leader: NodeId(1), index }, payload }
+}
+
+/// A log from its first entry on.
+pub(in crate::store) fn history() -> impl Strategy<Value = Vec<Entry>> {
+    vec(payload(), 0..200)
+        .prop_map(|payloads| (0..).zip(payloads).map(|(i, p)| entry(i, p)).collect())
+}
+
+fn bytes_of(state: &State) -> u64 {
+    state.map.iter().map(|(key, item)| size_of(key, item)).sum()
+}
+
+/// What has been written, as seen from outside.
+#[derive(Default)]
+struct Model {
+    values: BTreeMap<Key, (Value, TimestampMs)>,
+    versions: BTreeMap<Key, Version>,
+}
+
+impl Model {
+    /// Checks the outcome of a write and follows it.
+    fn write(&mut self, key: &Key, new: Option<(Value, TimestampMs)>, outcome: &Outcome) {
+        let Outcome::Written { version, existed } = *outcome else {
+            return;
+        };
+        assert_eq!(existed, self.values.contains_key(key));
+        let last = self.versions.entry(key.clone()).or_default();
+        if existed || new.is_some() {
+            assert!(version > *last, "{key} went from {last} to {version}");
+            *last = version;
+        } else {
+            assert!(version >= *last, "{key} had {last}, its floor is {version}");
+        }
+        match new {
+            Some(new) => self.values.insert(key.clone(), new),
+            None => self.values.remove(key),
+        };
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_same_entries_give_the_same_state_and_outcomes(history in history()) {
+        let (mut one, mut two) = (State::default(), State::default());
+        for entry in &history {
+            // A clone in between must not show: it is what readers hold.
+            let frozen = two.clone();
+            let before = bytes_of(&frozen);
+            prop_assert_eq!(apply(&mut one, entry), apply(&mut two, entry));
+            prop_assert_eq!(bytes_of(&frozen), before);
+            prop_assert_eq!(frozen.next_index(), entry.id.index);
+        }
+        prop_assert_eq!(one, two);
+    }
+
+    #[test]
+    fn versions_rise_through_deletes_and_values_are_the_last_written(history in history()) {
+        let (mut state, mut model) = (State::default(), Model::default());
+        for entry in &history {
+            let outcome = apply(&mut state, entry);
+            if let Payload::Command(Command { ts, action }) = &entry.payload {
+                match action {
+                    Action::Put { key, value } => model.write(key, Some((value.clone(), *ts)), &outcome),
+                    Action::Delete { key } => model.write(key, None, &outcome),
+                    _ => {}
+                }
+            }
+        }
+        let held: BTreeMap<_, _> =
+            state.map.iter().map(|(k, i)| (k.clone(), (i.value.clone(), i.ts))).collect();
+        prop_assert_eq!(held, model.values);
+    }
+
+    #[test]
+    fn bytes_are_exact_and_every_key_is_owned(history in history()) {
+        let mut state = State::default();
+        for entry in &history {
+            let before = state.clone();
+            let outcome = apply(&mut state, entry);
+            prop_assert_eq!(state.bytes, bytes_of(&state));
+            prop_assert_eq!(state.applied, Some(entry.id));
+            if let Some(claim) = &state.claim {
+                prop_assert_eq!(state.keys_foreign_to(claim), 0);
+            }
+            prop_assert!(state.claim.is_some() || !state.confirmed);
+            if matches!(outcome, Outcome::Refused(_) | Outcome::WrongShard { .. }) {
+                prop_assert_eq!(State { applied: before.applied, ..state.clone() }, before);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "hole in log")]
+fn a_hole_in_the_log_ends_the_process() {
+    let mut state = State::default();
+    apply(&mut state, &entry(0, Payload::Blank));
+    apply(&mut state, &entry(2, Payload::Blank));
+}
+
+#[test]
+#[should_panic(expected = "hole in log")]
+fn an_entry_is_never_applied_twice() {
+    let mut state = State::default();
+    apply(&mut state, &entry(0, Payload::Blank));
+    apply(&mut state, &entry(0, Payload::Blank));
+}
+
+#[test]
+fn a_reader_is_told_the_epoch_when_the_key_is_not_owned() {
+    let key = Key::new("c").unwrap();
+    assert!(Token::of_key(&key) < Token(1 << 63), "`c` lies in the lower half");
+    let claim = Some(Arc::new(claim(1, 6, "high")));
+    let state = State { claim, ..State::default() };
+    assert_eq!(state.read(&key), Err(WrongShard { epoch: 6 }));
+    assert_eq!(State::default().read(&key), Ok(None));
+}
+
+/// Random histories have few keys; this one has a tree of several levels, which is split, merged
+/// and shared with clones all the time.
+#[test]
+fn frozen_clones_of_a_large_state_never_change() {
+    let mut state = State::default();
+    let mut model = BTreeMap::new();
+    let mut frozen = vec![];
+    let mut random = 1_u64;
+    for index in 0..20_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let key = Key::new(format!("key{}", (random >> 33) % 5_000)).unwrap();
+        // Grows at first, shrinks later.
+        let action = if (random >> 20) % 20_000 >= index {
+            let value = Value::text(index.to_string());
+            model.insert(key.clone(), value.clone());
+            Action::Put { key, value }
+        } else {
+            model.remove(&key);
+            Action::Delete { key }
+        };
+        let command = Command { ts: index, action };
+        apply(&mut state, &entry(index, Payload::Command(command)));
+        if index % 2_000 == 0 {
+            frozen.push((state.clone(), model.clone()));
+        }
+    }
+    frozen.push((state, model));
+    assert!(frozen.iter().any(|(state, _)| state.keys() > 2_000));
+    for (state, model) in frozen {
+        let held = state.map.iter().map(|(key, item)| (key, &item.value));
+        assert!(held.eq(&model), "as of entry {:?}", state.applied);
+        assert_eq!(state.bytes, bytes_of(&state));
+    }
+}

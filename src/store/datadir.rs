@@ -1,0 +1,128 @@
+//! A data directory, the lock on it, and the two ways in which files in it appear and disappear.
+//!
+//! Promises: at most one process has a directory open; a rename or removal that has returned is
+//! still true after a power loss. Refuses, with a sentence, a directory that can't be made or
+//! written, before anything else is touched.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const LOCK_FILE: &str = "LOCK";
+
+/// Why a data directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process uses it.
+    #[error(
+        "data directory {0} is in use by another process; stop that one or choose another directory"
+    )]
+    InUse(PathBuf),
+    /// It can't be made or written.
+    #[error("data directory {path}: {source}; it must be a directory that this user can write")]
+    Io {
+        /// What was tried.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// An open, locked data directory: `LOCK`, `meta/`, `wal/`, `snapshot/`.
+#[derive(Debug)]
+pub struct DataDir {
+    /// Its path.
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if missing, checks that it can be written, and locks it until dropped.
+    ///
+    /// The lock is the operating system's (`flock`): it ends with the process, however that ends,
+    /// and the file that stays behind means nothing.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::Io { path: path.to_path_buf(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_FILE))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_path_buf())),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // For people: who has it. It also shows that the disk takes a byte.
+        lock.set_len(0).map_err(failed)?;
+        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        sync_dir(path).map_err(failed)?;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+}
+
+/// Renames `from` to `to`, replacing what is there, and syncs the directory: the new name is
+/// durable when this returns. Both lie in one directory.
+#[expect(clippy::disallowed_methods, reason = "this is the one function that renames")]
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Removes a file and syncs its directory: it is gone for good when this returns.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    sync_parent(path)
+}
+
+/// Syncs a directory: the names in it are durable when this returns.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_in_use_is_refused_until_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/data");
+        let first = DataDir::open(&path).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(at)) if at == path));
+        drop(first);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_can_not_be_a_directory_is_refused_with_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "text").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let refused = DataDir::open(&path).unwrap_err();
+            assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"text");
+    }
+
+    #[test]
+    fn replace_puts_the_new_content_under_the_old_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        fs::write(&new, "new").unwrap();
+        fs::write(&old, "old").unwrap();
+        replace(&new, &old).unwrap();
+        assert_eq!(fs::read(&old).unwrap(), b"new");
+        assert!(!new.exists());
+        remove(&old).unwrap();
+        assert!(!old.exists());
+    }
+}

@@ -1,0 +1,25 @@
+//! What a replica keeps: the log on disk, the state in memory, snapshots, and its identity.
+//!
+//! ```text
+//! DataDir   LOCK                        one process at a time           datadir
+//!           meta/                       node and group identity         meta
+//!           wal/<segment>.log           entries, votes, marks           wal
+//!           snapshot/<index>-<term>.snap  the state as of one entry     snapshot
+//! memory    State                       what entries come to            state, apply
+//! ```
+//!
+//! An entry is first in the log, synced; once it is committed, [`apply::apply`] turns it into
+//! [`state::State`], which is published as a clone for readers. From time to time a clone is
+//! written as a snapshot, and the log up to it may go. A start reads the newest snapshot and
+//! applies the log behind it again.
+//!
+//! Promises: what a method calls durable survives a power loss once it has returned; damaged bytes
+//! are an error with the file's name in it, never data and never a panic. Refuses to know Raft or
+//! the network: it is told what to append, apply and purge, and asks nobody.
+
+pub mod apply;
+pub mod datadir;
+pub mod meta;
+pub mod snapshot;
+pub mod state;
+pub mod wal;

@@ -1,0 +1,144 @@
+//! Reads a snapshot file into a fresh state, in one pass and with one block in memory.
+//!
+//! Promises: a state comes back only when every byte of the file has been checked, the footer's
+//! included. Refuses lengths that the rest of the file can't justify before it reserves memory
+//! for them.
+
+use std::io::{self, Read};
+
+use crate::store::snapshot::format::{
+    BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer,
+    FormatError, Header, PREFIX_BYTES, Prefix, bounded, next_record,
+};
+use crate::store::state::{State, size_of};
+
+/// Why a file can't be read as a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Io(io::Error),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Format(FormatError::Malformed("the file ends before it is whole".into()));
+        }
+        Self::Io(error)
+    }
+}
+
+/// Reads the header of a file of `len` bytes; the rest of it remains unchecked.
+pub(super) fn read_header(file: impl Read, len: u64) -> Result<Header, ReadError> {
+    let (header, _) = Sections::new(file, len).head()?;
+    Ok(header)
+}
+
+/// Reads a whole file of `len` bytes.
+pub(super) fn read_state(file: impl Read, len: u64) -> Result<State, ReadError> {
+    let mut file = Sections::new(file, len);
+    let (header, codec) = file.head()?;
+    let mut state = header.to_state();
+    let mut blocks = 0;
+    while let Some(head) = file.block_head()? {
+        file.block(head, codec)?;
+        load_block(&mut state, &file.raw)?;
+        blocks += 1;
+    }
+    let footer = file.footer()?;
+    let read = Footer { keys: state.keys(), bytes: state.bytes, blocks };
+    let announced = Footer { keys: header.keys, bytes: header.bytes, blocks };
+    if read == footer && read == announced {
+        return Ok(state);
+    }
+    let reason = format!("it holds {read:?}, its footer says {footer:?}, its header {announced:?}");
+    Err(FormatError::Malformed(reason).into())
+}
+
+fn load_block(state: &mut State, mut raw: &[u8]) -> Result<(), FormatError> {
+    while let Some((key, item)) = next_record(&mut raw)? {
+        if state.map.get_max().is_some_and(|(last, _)| *last >= key) {
+            return Err(FormatError::Malformed(format!("key {key:?} is out of order")));
+        }
+        state.bytes += size_of(&key, &item);
+        state.map.insert(key, item);
+    }
+    Ok(())
+}
+
+/// Reads section by section and keeps count of what is left.
+struct Sections<R> {
+    file: R,
+    left: u64,
+    checksum: Checksum,
+    packed: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl<R: Read> Sections<R> {
+    fn new(file: R, len: u64) -> Self {
+        let (packed, raw) = (Vec::new(), Vec::new());
+        Self { file, left: len, checksum: Checksum::default(), packed, raw }
+    }
+
+    fn head(&mut self) -> Result<(Header, Codec), ReadError> {
+        let prefix = Prefix::parse(&self.array::<PREFIX_BYTES>()?)?;
+        self.fill_packed("a header", prefix.header_len)?;
+        self.check("the header")?;
+        Ok(Header::decode(prefix, &self.packed)?)
+    }
+
+    fn block_head(&mut self) -> Result<Option<BlockHead>, ReadError> {
+        Ok(BlockHead::parse(self.array::<BLOCK_HEAD_BYTES>()?)?)
+    }
+
+    /// Leaves the block's records in `raw`.
+    fn block(&mut self, head: BlockHead, codec: Codec) -> Result<(), ReadError> {
+        self.fill_packed("a packed block", head.packed)?;
+        self.check("a block")?;
+        Ok(codec.unpack(head, &self.packed, &mut self.raw)?)
+    }
+
+    fn footer(&mut self) -> Result<Footer, ReadError> {
+        let bytes = self.array::<FOOTER_BYTES>()?;
+        self.check("the footer")?;
+        if self.left > 0 {
+            return Err(FormatError::GoesOn.into());
+        }
+        Ok(Footer::parse(&bytes)?)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
+        self.take_from_left("a section", N as u64)?;
+        let mut bytes = [0; N];
+        self.file.read_exact(&mut bytes)?;
+        self.checksum.add(&bytes);
+        Ok(bytes)
+    }
+
+    fn fill_packed(&mut self, what: &'static str, len: u32) -> Result<(), ReadError> {
+        self.take_from_left(what, u64::from(len))?;
+        self.packed.resize(len as usize, 0);
+        self.file.read_exact(&mut self.packed)?;
+        self.checksum.add(&self.packed);
+        Ok(())
+    }
+
+    /// Compares the running checksum with the one that stands here.
+    fn check(&mut self, what: &'static str) -> Result<(), ReadError> {
+        self.take_from_left("a checksum", CHECKSUM_BYTES as u64)?;
+        let mut written = [0; CHECKSUM_BYTES];
+        self.file.read_exact(&mut written)?;
+        if written == self.checksum.to_bytes() {
+            return Ok(());
+        }
+        Err(FormatError::Checksum(what).into())
+    }
+
+    fn take_from_left(&mut self, what: &'static str, len: u64) -> Result<(), FormatError> {
+        self.left -= bounded(what, len, self.left)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! Writes a state as a snapshot file, in one pass and with one block in memory.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use crate::store::snapshot::format::{
+    BlockHead, Checksum, Codec, Footer, Header, push_record, record_len,
+};
+use crate::store::state::State;
+use crate::types::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SYNC_BYTES};
+
+/// Writes all of `state` to `out`. The caller syncs.
+pub(super) fn write_state(state: &State, codec: Codec, out: impl Write) -> io::Result<()> {
+    let mut out = Sections { out, checksum: Checksum::default() };
+    out.section(&[&Header::of(state).encode(codec)])?;
+    let mut footer = Footer { keys: state.keys(), bytes: state.bytes, blocks: 0 };
+    let (mut raw, mut packed) = (Vec::with_capacity(SNAPSHOT_BLOCK_BYTES), Vec::new());
+    for (key, item) in &state.map {
+        // A block is closed before it grows too long; only a record that is too long by itself
+        // makes a longer one.
+        if !raw.is_empty() && raw.len() + record_len(key, item) > SNAPSHOT_BLOCK_BYTES {
+            out.block(codec, &raw, &mut packed)?;
+            footer.blocks += 1;
+            raw.clear();
+        }
+        push_record(&mut raw, key, item);
+    }
+    if !raw.is_empty() {
+        out.block(codec, &raw, &mut packed)?;
+        footer.blocks += 1;
+    }
+    out.section(&[&footer.encode()])
+}
+
+struct Sections<W> {
+    out: W,
+    checksum: Checksum,
+}
+
+impl<W: Write> Sections<W> {
+    fn section(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        for part in parts {
+            self.checksum.add(part);
+            self.out.write_all(part)?;
+        }
+        self.out.write_all(&self.checksum.to_bytes())
+    }
+
+    fn block(&mut self, codec: Codec, raw: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
+        codec.pack(raw, packed);
+        self.section(&[&BlockHead::of(raw, packed).to_bytes(), packed])
+    }
+}
+
+/// A file that is synced from time to time while it is written, so that the disk never has a whole
+/// snapshot to write at once while the log waits.
+#[derive(Debug)]
+pub(super) struct Paced {
+    file: File,
+    unsynced: u64,
+}
+
+impl Paced {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, unsynced: 0 }
+    }
+
+    /// The file, with everything in it on disk.
+    pub(super) fn finish(self) -> io::Result<File> {
+        self.file.sync_all()?;
+        Ok(self.file)
+    }
+}
+
+impl Write for Paced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written as u64;
+        if self.unsynced >= SNAPSHOT_SYNC_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,92 @@
+//! The state machine's state: an ordered map and what the group knows of itself.
+//!
+//! Data and questions about it. It is changed in one place only, `store::apply`, and replaced as a
+//! whole when a snapshot is read. A clone takes O(1) and shares everything, so whoever holds one
+//! has a frozen view: a snapshot or a long scan never waits for writes and never makes them wait.
+//!
+//! Every read of a key asks [`State::read`], which checks that the key is the group's own; nothing
+//! else may be used to answer a client.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::types::hash::Token;
+use crate::types::ids::{GroupId, Index, LogId};
+use crate::types::item::{Item, Version};
+use crate::types::key::Key;
+use crate::types::log::StoredMembership;
+use crate::types::topology::{Claim, Epoch};
+
+/// Everything that entries change. A clone takes O(1) and shares.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct State {
+    /// The last entry applied.
+    pub applied: Option<LogId>,
+    /// The membership in force.
+    pub membership: StoredMembership,
+    /// The group's identity and name, once founded.
+    pub group: Option<(GroupId, Arc<str>)>,
+    /// The ring the group is part of.
+    pub claim: Option<Arc<Claim>>,
+    /// Whether that claim is final.
+    pub confirmed: bool,
+    /// A key without an item starts at the version after this one: the greatest version of any
+    /// deleted key, so that versions rise through deletes without a tombstone for each.
+    pub version_floor: Version,
+    /// The keys and what they hold.
+    pub map: OrdMap<Key, Item>,
+    /// Bytes of keys and values in the map.
+    pub bytes: u64,
+}
+
+/// The group does not own the key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the group does not own the key at epoch {epoch}")]
+pub struct WrongShard {
+    /// The epoch of the group's claim.
+    pub epoch: Epoch,
+}
+
+impl State {
+    /// What `key` holds, unless it belongs to another group.
+    pub fn read(&self, key: &Key) -> Result<Option<&Item>, WrongShard> {
+        self.check_owned(key)?;
+        Ok(self.map.get(key))
+    }
+
+    /// Whether `key` is one of the group's own; a group that nobody has claimed owns every key.
+    pub fn check_owned(&self, key: &Key) -> Result<(), WrongShard> {
+        match &self.claim {
+            Some(claim) if !claim.owns(Token::of_key(key)) => {
+                Err(WrongShard { epoch: claim.topology.epoch })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The epoch of the group's claim; 0 while nobody has claimed it.
+    pub fn epoch(&self) -> Epoch {
+        self.claim.as_ref().map_or(0, |claim| claim.topology.epoch)
+    }
+
+    /// How many keys the map holds.
+    pub fn keys(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// The index of the entry to apply next.
+    pub fn next_index(&self) -> Index {
+        self.applied.map_or(0, |last| last.index + 1)
+    }
+
+    /// How many keys of the map `claim` leaves to other groups. Takes O(n): it hashes every key.
+    pub fn keys_foreign_to(&self, claim: &Claim) -> u64 {
+        self.map.keys().filter(|key| !claim.owns(Token::of_key(key))).count() as u64
+    }
+}
+
+/// The bytes that a key and its item count for in [`State::bytes`].
+pub fn size_of(key: &Key, item: &Item) -> u64 {
+    (key.as_bytes().len() + item.value.data.len()) as u64
+}

@@ -1,0 +1,159 @@
+//! Opens a log: reads what is on disk, does what recovery decided, and starts the threads.
+//!
+//! What is kept is synced before it is used, what is cut is overwritten with zeros, durably. On
+//! damage nothing on disk is changed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::store::wal::index::Place;
+use crate::store::wal::keeper::Kind;
+use crate::store::wal::record::{HeaderError, SegmentHeader};
+use crate::store::wal::recovery::{End, Recovered, Recovery, Why};
+use crate::store::wal::segment::{self, Fill, START, Segment, at};
+use crate::store::wal::shared::{Held, Shared};
+use crate::store::wal::writer::Writer;
+use crate::store::wal::{WalError, WalOptions};
+use crate::types::ids::NodeId;
+use crate::types::limits::WAL_SEGMENT_BYTES_MAX;
+
+/// Opens the log; see [`crate::store::wal::Wal::open`].
+pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Shared>, WalError> {
+    let WalOptions { dir, node, segment_bytes } = options;
+    assert!(
+        (2 * START..=WAL_SEGMENT_BYTES_MAX).contains(&segment_bytes),
+        "a segment has between {} and {WAL_SEGMENT_BYTES_MAX} bytes, not {segment_bytes}",
+        2 * START
+    );
+    let kind = Kind { dir, node, bytes: segment_bytes };
+    segment::make_dir(&kind.dir)?;
+    let (recovered, mut segments) = read(&kind, cache_bytes_max)?;
+    segment::remove_leftovers(&kind.dir)?;
+    let end = if let Some(end) = recovered.end {
+        end
+    } else {
+        let first = Segment::create(&kind.dir, 1, node, segment_bytes, Fill::Reserve)?;
+        segments.insert(1, first);
+        End { place: Place { segment: 1, offset: START }, sequence: 1 }
+    };
+    let (older, newer) = settle(&kind, &recovered, segments, end)?;
+    info!(
+        dir = %kind.dir.display(),
+        segments = older.len(),
+        last = ?recovered.view.last(),
+        purged = ?recovered.view.purged(),
+        "log recovered"
+    );
+    let current = Arc::clone(&older[&end.place.segment].segment);
+    let shared = Arc::new(Shared::new(recovered.view, recovered.index, older));
+    // A crash may have come between a purge and the removal of what it freed.
+    for freed in recovered.marks.map_or_else(Vec::new, |marks| shared.free_before(marks)) {
+        segment::remove(&kind.dir, freed.path())?;
+    }
+    Writer::start(&shared, kind, (current, newer), end)?;
+    Ok(shared)
+}
+
+type Segments = BTreeMap<u64, Segment>;
+
+/// Reads all segments, oldest first.
+fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), WalError> {
+    let damaged = |damage| WalError::damaged(&kind.dir, damage);
+    let mut recovery = Recovery::new(cache_bytes_max);
+    let mut segments = Segments::new();
+    for (number, path) in segment::list(&kind.dir)? {
+        let bytes = read_file(&path, WAL_SEGMENT_BYTES_MAX)?;
+        let header = decode_header(&path, &bytes)?;
+        if let Some(header) = header.filter(|header| header.node != kind.node) {
+            return Err(WalError::OtherNode { segment: path, found: header.node, node: kind.node });
+        }
+        recovery.segment(number, header.as_ref(), &bytes).map_err(damaged)?;
+        if let Some(header) = header {
+            segments.insert(number, Segment::open(path, &header)?);
+        }
+    }
+    Ok((recovery.finish().map_err(damaged)?, segments))
+}
+
+/// The first `bytes_max` bytes of the file.
+fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, WalError> {
+    let file = at(path, File::open(path))?;
+    let mut bytes = Vec::new();
+    at(path, file.take(bytes_max).read_to_end(&mut bytes))?;
+    Ok(bytes)
+}
+
+/// The header at the start of `bytes`; `None` if it is bad.
+fn decode_header(path: &Path, bytes: &[u8]) -> Result<Option<SegmentHeader>, WalError> {
+    match SegmentHeader::decode(bytes) {
+        Ok(header) => Ok(Some(header)),
+        Err(HeaderError::Bad) => Ok(None),
+        Err(HeaderError::Version(found)) => {
+            Err(WalError::Version { segment: path.to_owned(), found })
+        }
+    }
+}
+
+/// Makes the disk what recovery says it is. The segments up to the end, and the one after it that
+/// lies ready.
+fn settle(
+    kind: &Kind,
+    recovered: &Recovered,
+    mut segments: Segments,
+    end: End,
+) -> Result<(BTreeMap<u64, Held>, Option<Segment>), WalError> {
+    for seen in recovered.segments.iter().filter(|seen| seen.torn) {
+        let torn = &segments[&seen.number];
+        warn!(
+            segment = %torn.path().display(),
+            offset = seen.end,
+            batch = end.sequence,
+            "cutting a batch that was never acknowledged: it was being written when the process \
+             or the machine ended"
+        );
+        torn.clear(seen.end)?;
+    }
+    let mut ready = segments.split_off(&(end.place.segment + 1));
+    let newer = ready.remove(&(end.place.segment + 1));
+    for surplus in ready.into_values().rev() {
+        segment::remove(&kind.dir, surplus.path())?;
+    }
+    let current = &segments[&end.place.segment];
+    if current.len()? < kind.bytes {
+        current.reserve(kind.bytes)?;
+    }
+    current.sync()?;
+    let ends: BTreeMap<_, _> =
+        recovered.segments.iter().map(|seen| (seen.number, seen.end)).collect();
+    let held = segments.into_iter().map(|(number, segment)| {
+        let end = ends.get(&number).copied().unwrap_or(START);
+        (number, Held { segment: Arc::new(segment), end })
+    });
+    Ok((held.collect(), newer))
+}
+
+/// Who wrote the log in `dir`; see [`crate::store::wal::Wal::written_by`].
+pub(super) fn written_by(dir: &Path) -> Result<Option<NodeId>, WalError> {
+    let mut newest: Option<PathBuf> = None;
+    for (_, path) in segment::list(dir)?.into_iter().rev() {
+        let bytes = read_file(&path, START)?;
+        if let Some(header) = decode_header(&path, &bytes)? {
+            return Ok(Some(header.node));
+        }
+        newest = newest.or(Some(path));
+    }
+    newest.map_or(Ok(None), |segment| {
+        Err(WalError::Damaged {
+            segment,
+            offset: 0,
+            sequence: 1,
+            last_good: None,
+            why: Why::Header,
+        })
+    })
+}

@@ -1,0 +1,260 @@
+//! Decides, from bytes alone, what a log says and how it ends: cleanly, in a torn tail, or damaged.
+//!
+//! Segments are shown to [`Recovery`] one after the other, oldest first. Batch `n + 1` is written
+//! only when batch `n` is on disk, so a crash leaves at most the newest batch incomplete, with its
+//! pages in any state. Therefore a batch that can't be read is a torn tail only if no batch with a
+//! higher sequence number follows anywhere, in its segment or in a later one; a torn tail was never
+//! acknowledged and is cut. Everything else is [`Damage`]: it is reported, and nothing is cut.
+//!
+//! What bytes alone can't tell: damage to the very last batch looks like a torn tail.
+
+use std::fmt;
+
+use crate::store::wal::cache::{View, keep_until};
+use crate::store::wal::index::{BatchIndex, Place};
+use crate::store::wal::record::{
+    BatchRef, Record, Records, SEGMENT_START, SegmentHeader, batch_at, claims,
+};
+use crate::types::ids::{Index, LogId};
+
+/// Where and why a log can't be trusted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Damage {
+    /// The number of the segment.
+    pub(super) segment: u64,
+    /// The offset in it, in bytes.
+    pub(super) offset: u64,
+    /// The sequence number of the batch that should be there.
+    pub(super) sequence: u64,
+    /// The last entry before it.
+    pub(super) last_good: Option<LogId>,
+    /// What is wrong.
+    pub(super) why: Why,
+}
+
+/// What is wrong with a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The header of a segment can't be read; it was on disk before the segment got its name.
+    Header,
+    /// A segment says it has another number than its name.
+    Renumbered(u64),
+    /// A segment is not there although a later one is.
+    SegmentMissing(u64),
+    /// A batch can't be read although a later one can.
+    Followed {
+        /// The sequence number of the later one.
+        by: u64,
+    },
+    /// A batch can be read, but what it says can't.
+    Malformed(String),
+    /// The log does not begin where it was purged to.
+    StartMissing,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => write!(f, "the segment's header can't be read"),
+            Self::Renumbered(number) => write!(f, "the segment says it is number {number}"),
+            Self::SegmentMissing(number) => write!(f, "segment {number} is missing"),
+            Self::Followed { by } => write!(f, "it can't be read, but batch {by} can"),
+            Self::Malformed(error) => write!(f, "{error}"),
+            Self::StartMissing => write!(f, "the log does not begin where it was purged to"),
+        }
+    }
+}
+
+/// Where the log ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct End {
+    /// Where the next batch goes if it fits.
+    pub(super) place: Place,
+    /// The sequence number of the next batch.
+    pub(super) sequence: u64,
+}
+
+/// A segment as recovery saw it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Seen {
+    /// Its number.
+    pub(super) number: u64,
+    /// Where its last batch ends, in bytes.
+    pub(super) end: u64,
+    /// Whether the remains of a torn batch follow there.
+    pub(super) torn: bool,
+}
+
+/// What a log says.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    /// Its state.
+    pub(super) view: View,
+    /// Where its entries are.
+    pub(super) index: BatchIndex,
+    /// Its segments, oldest first.
+    pub(super) segments: Vec<Seen>,
+    /// Where it ends; `None` if there is no segment.
+    pub(super) end: Option<End>,
+    /// The segment in which the marks were last written anew, by a purge.
+    pub(super) marks: Option<u64>,
+}
+
+/// Reads a log.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    view: View,
+    index: BatchIndex,
+    segments: Vec<Seen>,
+    end: Option<End>,
+    marks: Option<u64>,
+}
+
+impl Recovery {
+    /// Starts with no segment; keeps about `cache_bytes_max` bytes of entries in memory.
+    pub(super) fn new(cache_bytes_max: usize) -> Self {
+        let view = View::new(cache_bytes_max);
+        Self { view, index: BatchIndex::default(), segments: Vec::new(), end: None, marks: None }
+    }
+
+    /// Reads the next segment: the file that is named `number`, its header (`None` if there is no
+    /// valid one) and the whole file.
+    pub(super) fn segment(
+        &mut self,
+        number: u64,
+        header: Option<&SegmentHeader>,
+        bytes: &[u8],
+    ) -> Result<(), Damage> {
+        if let Some(before) = self.segments.last()
+            && before.number + 1 != number
+        {
+            let missing = before.number + 1;
+            return Err(self.damage(missing, 0, Why::SegmentMissing(missing)));
+        }
+        let header = header.ok_or_else(|| self.damage(number, 0, Why::Header))?;
+        if header.number != number {
+            return Err(self.damage(number, 0, Why::Renumbered(header.number)));
+        }
+        let mut offset = SEGMENT_START;
+        while let Some(batch) = self.expected_at(bytes, offset, header) {
+            self.replay(&batch, Place { segment: number, offset: offset as u64 })?;
+            offset = batch.end;
+        }
+        let mut torn = false;
+        for found in claims(bytes, offset, header.identity) {
+            torn = true;
+            let later = batch_at(bytes, found, header.identity)
+                .filter(|batch| batch.sequence >= self.sequence(header).unwrap_or(0));
+            if let Some(batch) = later {
+                return Err(self.followed(header, offset, found, batch.sequence));
+            }
+        }
+        self.segments.push(Seen { number, end: offset as u64, torn });
+        Ok(())
+    }
+
+    /// What the segments that were shown say.
+    pub(super) fn finish(self) -> Result<Recovered, Damage> {
+        let span = self.view.span();
+        let purged = self.view.purged().map(|purged| purged.index + 1);
+        let first = self.segments.first().map_or(1, |first| first.number);
+        let begins = match purged {
+            Some(start) => span.is_empty() || span.start == start,
+            None => first == 1,
+        };
+        if !begins {
+            return Err(self.damage(first, 0, Why::StartMissing));
+        }
+        let fresh = self.segments.first().map(|first| End {
+            place: Place { segment: first.number, offset: first.end },
+            sequence: 1,
+        });
+        let Self { view, index, segments, end, marks } = self;
+        Ok(Recovered { view, index, segments, end: end.or(fresh), marks })
+    }
+
+    /// The sequence number that the next batch must have. Where the oldest segment starts is known
+    /// only if nothing was ever purged.
+    fn sequence(&self, header: &SegmentHeader) -> Option<u64> {
+        let first = (header.number == 1).then_some(1);
+        self.end.map(|end| end.sequence).or(first)
+    }
+
+    /// The batch at `offset`, if it is the one that comes next.
+    fn expected_at<'a>(
+        &self,
+        bytes: &'a [u8],
+        offset: usize,
+        header: &SegmentHeader,
+    ) -> Option<BatchRef<'a>> {
+        let batch = batch_at(bytes, offset, header.identity)?;
+        let expected = self.sequence(header).is_none_or(|sequence| batch.sequence == sequence);
+        expected.then_some(batch)
+    }
+
+    /// The batch that comes next can't be read, but the batch `by` can, at `found`.
+    fn followed(&self, header: &SegmentHeader, offset: usize, found: usize, by: u64) -> Damage {
+        // At the start of a segment, the batch in question may be the last of the one before.
+        let before = self.segments.last().filter(|before| before.torn || found == offset);
+        let (segment, at) = match before {
+            Some(before) if offset == SEGMENT_START => (before.number, before.end),
+            Some(_) | None => (header.number, offset as u64),
+        };
+        let mut damage = self.damage(segment, at, Why::Followed { by });
+        if self.sequence(header).is_none() {
+            damage.sequence = by.saturating_sub(1);
+        }
+        damage
+    }
+
+    fn damage(&self, segment: u64, offset: u64, why: Why) -> Damage {
+        let sequence = self.end.map_or(1, |end| end.sequence);
+        Damage { segment, offset, sequence, last_good: self.view.last(), why }
+    }
+
+    fn replay(&mut self, batch: &BatchRef<'_>, place: Place) -> Result<(), Damage> {
+        for record in Records::new(batch.records) {
+            let applied = record.map_err(|error| error.to_string());
+            applied.and_then(|(record, bytes)| self.apply(record, bytes, place)).map_err(
+                |why| Damage {
+                    sequence: batch.sequence,
+                    ..self.damage(place.segment, place.offset, Why::Malformed(why))
+                },
+            )?;
+        }
+        let place = Place { offset: batch.end as u64, ..place };
+        self.end = Some(End { place, sequence: batch.sequence + 1 });
+        Ok(())
+    }
+
+    fn apply(&mut self, record: Record, bytes: usize, place: Place) -> Result<(), String> {
+        match record {
+            Record::Entry(entry) => {
+                let index = checked(entry.id)?;
+                let span = self.view.span();
+                if !span.is_empty() && index != span.end {
+                    return Err(format!("entry {} follows {:?}", entry.id, self.view.last()));
+                }
+                self.index.append(index, index + 1, place);
+                self.view.append(entry, bytes, 0);
+            }
+            Record::Vote(vote) => self.view.vote = Some(vote),
+            Record::Committed(committed) => self.view.committed = committed,
+            Record::Truncate(last) => {
+                self.index.cut(keep_until(last));
+                self.view.truncate_after(last);
+            }
+            Record::Purge(upto) => {
+                self.index.purge(checked(upto)? + 1);
+                self.view.purge(upto);
+                self.marks = Some(place.segment);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The index of an entry that can have a successor.
+fn checked(id: LogId) -> Result<Index, String> {
+    if id.index < Index::MAX { Ok(id.index) } else { Err(format!("entry {id} can't exist")) }
+}
