@@ -1,5 +1,6 @@
 //! `SageDB`: a sharded, Raft-replicated, in-memory key-value store.
 
+pub mod raft;
 pub mod rpc;
 pub mod store;
 pub mod types;

@@ -1,0 +1,59 @@
+//! Keeps the log bounded: a snapshot after so many bytes of it, then the log before the snapshot
+//! is purged.
+//!
+//! openraft purges by entries, and keeps some behind a snapshot for slow followers; with large
+//! values that may be too many bytes, so beyond about twice the bound everything in the snapshot goes.
+
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::MissedTickBehavior;
+
+use crate::raft::replica::Replica;
+use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
+
+/// How often the size of the log is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Takes snapshots and purges for as long as the replica runs.
+pub(in crate::raft) async fn run(replica: Replica) {
+    let limit = replica.options().snapshot_log_bytes;
+    let bytes_max = limit.saturating_add(WAL_SEGMENT_BYTES_DEFAULT).saturating_mul(2);
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // What an earlier process wrote counts too, once it is applied.
+    let mut unsnapshotted = replica.wal().bytes().min(limit);
+    let recovered = replica.wal().last().map(|id| id.index);
+    let mut seen = replica.wal().bytes_appended();
+    loop {
+        ticks.tick().await;
+        let appended = replica.wal().bytes_appended();
+        unsnapshotted += appended - seen;
+        seen = appended;
+        let applied = replica.published().load().applied.map(|id| id.index);
+        if unsnapshotted >= limit && applied.is_some() && applied >= recovered {
+            tracing::debug!(bytes = unsnapshotted, "a snapshot is due");
+            if replica.raft().trigger().snapshot().await.is_err() {
+                return;
+            }
+            unsnapshotted = 0;
+        }
+        if replica.wal().bytes() > bytes_max && purge(&replica).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn purge(replica: &Replica) -> Result<(), ()> {
+    let (snapshot, purged) = {
+        let metrics = replica.raft().data_metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.snapshot, metrics.purged)
+    };
+    match snapshot {
+        Some(snapshot) if purged.is_none_or(|purged| purged.index < snapshot.index) => {
+            replica.raft().trigger().purge_log(snapshot.index).await.map_err(|_| ())
+        }
+        Some(_) | None => Ok(()),
+    }
+}

@@ -1,0 +1,143 @@
+//! The leader's side of taking a replica in: learner first, then voter in another's place.
+//!
+//! A replica that lost its disk comes back with a new identity and its old URL. Its old vote is
+//! gone for ever: the new identity replaces the old member in one joint change (Raft thesis §4.3)
+//! once it has caught up as a learner. The same call moves a member to a new URL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::impls::BasicNode;
+
+use crate::raft::replica::Replica;
+use crate::types::ids::NodeId;
+use crate::types::topology::Member;
+
+/// How long a new learner may take to catch up before the attempt ends; it asks again.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Whether a change of the membership is under way: one at a time.
+#[derive(Debug, Default)]
+pub(in crate::raft) struct Joining(AtomicBool);
+
+/// What has to be done to take a replica in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::raft) enum Change {
+    /// It is a voter under this URL.
+    Nothing,
+    /// It is a member; only its URL is new.
+    Move,
+    /// It takes the place of this voter, which had its URL.
+    Replace(NodeId),
+}
+
+/// Decides how `joiner` comes in; a sentence if it can't.
+pub(in crate::raft) fn change(
+    joiner: &Member,
+    members: &[Member],
+    voters: &[NodeId],
+) -> Result<Change, String> {
+    let known = members.iter().find(|member| member.node == joiner.node);
+    if voters.contains(&joiner.node) {
+        let moved = known.is_some_and(|known| known.url != joiner.url);
+        return Ok(if moved { Change::Move } else { Change::Nothing });
+    }
+    let former =
+        members.iter().find(|member| member.url == joiner.url && voters.contains(&member.node));
+    match former {
+        Some(former) => Ok(Change::Replace(former.node)),
+        None => Err(format!("{} is not the URL of any member of this group", joiner.url)),
+    }
+}
+
+impl Replica {
+    /// Begins to take `joiner` in. Returns at once; the joiner asks again until it is a voter.
+    pub(in crate::raft) fn take_in(&self, joiner: Member) -> Result<(), String> {
+        if !self.leads() {
+            return Err("not the leader".into());
+        }
+        let change = change(&joiner, &self.members(), &self.voters())?;
+        if change == Change::Nothing || self.joining().0.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let replica = self.clone();
+        self.spawn(async move {
+            let node = joiner.node;
+            match replica.change(joiner, change).await {
+                Ok(()) => tracing::info!(%node, "took a replica in"),
+                Err(reason) => tracing::warn!(%node, %reason, "could not take a replica in"),
+            }
+            replica.joining().0.store(false, Ordering::Release);
+        });
+        Ok(())
+    }
+
+    async fn change(&self, joiner: Member, change: Change) -> Result<(), String> {
+        let nodes = BTreeMap::from([(joiner.node, BasicNode::new(joiner.url.clone()))]);
+        match change {
+            Change::Nothing => Ok(()),
+            Change::Move => self.change_members(ChangeMembers::SetNodes(nodes), true).await,
+            Change::Replace(former) => {
+                tracing::info!(node = %joiner.node, url = %joiner.url, %former, "taking a replica in");
+                self.change_members(ChangeMembers::AddNodes(nodes), true).await?;
+                let caught_up = self.caught_up(joiner.node);
+                tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up)
+                    .await
+                    .map_err(|_| "it did not catch up in time")??;
+                let mut voters: BTreeSet<NodeId> = self.voters().into_iter().collect();
+                voters.remove(&former);
+                voters.insert(joiner.node);
+                self.change_members(ChangeMembers::ReplaceAllVoters(voters), false).await
+            }
+        }
+    }
+
+    async fn change_members(
+        &self,
+        change: ChangeMembers<NodeId, BasicNode>,
+        retain: bool,
+    ) -> Result<(), String> {
+        let changed = self.raft().change_membership(change, retain).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Waits until `node` has everything that was in the log when this was called.
+    async fn caught_up(&self, node: NodeId) -> Result<(), String> {
+        let mut metrics = self.raft().data_metrics();
+        let goal = metrics.borrow_watched().last_log;
+        loop {
+            {
+                let metrics = metrics.borrow_and_update();
+                let Some(replication) = &metrics.replication else {
+                    return Err("lost leadership meanwhile".into());
+                };
+                if replication.get(&node).is_some_and(|matched| *matched >= goal) {
+                    return Ok(());
+                }
+            }
+            metrics.changed().await.map_err(|error| error.to_string())?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_comes_in_only_in_the_place_of_a_voter_with_its_url() {
+        let member = |node, url: &str| Member { node: NodeId(node), url: url.into() };
+        let members = [member(1, "http://a"), member(2, "http://b"), member(9, "http://l")];
+        let voters = [NodeId(1), NodeId(2)];
+        let decide = |joiner| change(&joiner, &members, &voters);
+        assert_eq!(decide(member(1, "http://a")), Ok(Change::Nothing));
+        assert_eq!(decide(member(1, "http://c")), Ok(Change::Move));
+        assert_eq!(decide(member(3, "http://b")), Ok(Change::Replace(NodeId(2))));
+        assert!(decide(member(3, "http://c")).is_err());
+        // A learner's URL names no seat among the voters.
+        assert!(decide(member(3, "http://l")).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! From a data directory to what a replica starts with, or a sentence why it can't.
+//!
+//! The identity belongs to the disk. It stands in the metadata and in every WAL segment: either
+//! one is enough, and two that differ are refused, since a replica with another's vote could elect
+//! two leaders.
+
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::Handle;
+
+use crate::store::datadir::{DataDir, DataDirError};
+use crate::store::meta::{Meta, MetaError};
+use crate::store::snapshot::{SnapshotError, Snapshots};
+use crate::store::state::State;
+use crate::store::wal::{Wal, WalError, WalOptions};
+use crate::types::command::{Action, Command};
+use crate::types::ids::{GroupId, NodeId};
+use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
+use crate::types::log::Payload;
+
+/// Why a replica can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The metadata can't be used.
+    #[error("metadata: {0}")]
+    Meta(#[from] MetaError),
+    /// The log can't be used.
+    #[error("log: {0}")]
+    Wal(#[from] WalError),
+    /// The newest snapshot can't be used.
+    #[error("snapshot: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// Metadata and log are not from the same replica.
+    #[error(
+        "{path} holds the metadata of {meta} and the log of {wal}; were two data directories mixed?"
+    )]
+    Mixed {
+        /// The data directory.
+        path: PathBuf,
+        /// The identity in the metadata.
+        meta: NodeId,
+        /// The identity in the log.
+        wal: NodeId,
+    },
+    /// What the log begins after is not there.
+    #[error(
+        "{path} has lost its snapshot: its log begins after index {purged}; \
+         delete the directory to let the replica rejoin its group with a new identity"
+    )]
+    SnapshotLost {
+        /// The data directory.
+        path: PathBuf,
+        /// The last purged entry.
+        purged: u64,
+    },
+    /// It has voted, but nothing says in which group.
+    #[error(
+        "{path} has a vote but has lost its group; \
+         delete the directory to let the replica rejoin its group with a new identity"
+    )]
+    GroupLost {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// Something of ours failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl OpenError {
+    pub(in crate::raft) fn internal(error: impl std::fmt::Display) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+/// What a data directory holds.
+pub(in crate::raft) struct Recovered {
+    pub(in crate::raft) data: DataDir,
+    pub(in crate::raft) meta: Meta,
+    pub(in crate::raft) node: NodeId,
+    pub(in crate::raft) wal: Wal,
+    pub(in crate::raft) snapshots: Snapshots,
+    pub(in crate::raft) state: State,
+    pub(in crate::raft) group: Option<GroupId>,
+}
+
+/// Opens and checks everything in `path`. Blocks on the disk.
+pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
+    let data = DataDir::open(path)?;
+    let meta = Meta::open(&path.join("meta"))?;
+    let wal_dir = path.join("wal");
+    let node = identity(path, &meta, &wal_dir)?;
+    let snapshots = Snapshots::open(&path.join("snapshot"))?;
+    let state = match snapshots.newest() {
+        Some(newest) => snapshots.read(&newest)?,
+        None => State::default(),
+    };
+    let wal =
+        Wal::open(WalOptions { dir: wal_dir, node, segment_bytes: WAL_SEGMENT_BYTES_DEFAULT })?;
+    if let Some(purged) = wal.purged()
+        && state.applied.is_none_or(|applied| applied.index < purged.index)
+    {
+        return Err(OpenError::SnapshotLost { path: path.into(), purged: purged.index });
+    }
+    let group = match &state.group {
+        Some((group, _)) => Some(*group),
+        None => meta.group()?.or(founded(&wal)?),
+    };
+    if group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
+        return Err(OpenError::GroupLost { path: path.into() });
+    }
+    Ok(Recovered { data, meta, node, wal, snapshots, state, group })
+}
+
+fn identity(path: &Path, meta: &Meta, wal_dir: &Path) -> Result<NodeId, OpenError> {
+    let node = match (meta.node()?, Wal::written_by(wal_dir)?) {
+        (Some(meta), Some(wal)) if meta != wal => {
+            return Err(OpenError::Mixed { path: path.into(), meta, wal });
+        }
+        (Some(node), _) => return Ok(node),
+        (None, Some(node)) => {
+            tracing::warn!(%node, "the metadata has no identity: taken from the log");
+            node
+        }
+        (None, None) => {
+            let bits = getrandom::u64().map_err(OpenError::internal)?;
+            NodeId(bits.max(1))
+        }
+    };
+    meta.set_node(node)?;
+    Ok(node)
+}
+
+/// The group that the log's first entries found, when no snapshot and no metadata tells.
+fn founded(wal: &Wal) -> Result<Option<GroupId>, OpenError> {
+    const FIRST_ENTRIES: u64 = 64;
+    let first = Handle::current().block_on(wal.entries(0..FIRST_ENTRIES, usize::MAX));
+    let first = first.map_err(OpenError::internal)?;
+    Ok(first.into_iter().find_map(|entry| match entry.payload {
+        Payload::Command(Command { action: Action::Found { group, .. }, .. }) => Some(group),
+        Payload::Command(_) | Payload::Blank | Payload::Membership(_) => None,
+    }))
+}

@@ -1,0 +1,384 @@
+//! Everything that one member of one group is: its data directory, its Raft, and the tasks beside
+//! it. Several replicas live in one process without knowing of each other.
+//!
+//! [`Replica::open`] recovers what the disk has and starts Raft; `formation` then finds or founds
+//! the group; requests come through [`Replica::call`] and, from other processes, through the
+//! [`Service`](crate::rpc::Service) in `service`. A replica that can't go on says so once through
+//! [`Replica::failed`]; its process is expected to end.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::raft::compaction;
+use crate::raft::config::{Raft, Timing, config};
+use crate::raft::formation;
+use crate::raft::freshness::{AsOf, Freshness};
+use crate::raft::joining::Joining;
+use crate::raft::log_store::LogStore;
+use crate::raft::network::Network;
+use crate::raft::recovery::{OpenError, Recovered, recover};
+use crate::raft::snapshot_stream::Receiving;
+use crate::raft::state_machine::{Published, StateMachine};
+use crate::rpc::Dialer;
+use crate::store::datadir::DataDir;
+use crate::store::meta::Meta;
+use crate::store::snapshot::Snapshots;
+use crate::store::wal::Wal;
+use crate::types::clock::Clock;
+use crate::types::command::Action;
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::ids::{GroupId, Index, NodeId};
+use crate::types::kv::{KvReply, KvRequest};
+use crate::types::limits::{DRAIN_TIMEOUT, REQUESTS_IN_FLIGHT_MAX};
+use crate::types::topology::Member;
+
+/// How a replica is opened.
+#[derive(Clone, Debug)]
+pub struct ReplicaOptions {
+    /// Its data directory; made if missing.
+    pub data: PathBuf,
+    /// The URL that others reach it at.
+    pub url: String,
+    /// The URLs of the other members, while the group forms.
+    pub peers: Vec<String>,
+    /// The group's name, if the user gave one.
+    pub name: Option<String>,
+    /// The group's name if nobody gave one and this replica forms it.
+    pub default_name: String,
+    /// The least number of voters that must have a write on disk; the majority if that is more.
+    pub quorum: u32,
+    /// Heartbeats and elections.
+    pub timing: Timing,
+    /// Bytes of log after which a snapshot is taken.
+    pub snapshot_log_bytes: u64,
+    /// Entries kept in the log behind a snapshot, for followers that are a little behind.
+    pub keep_log_entries: u64,
+}
+
+/// One member of one group. Clones share it.
+#[derive(Clone)]
+pub struct Replica(Arc<Inner>);
+
+struct Inner {
+    member: Member,
+    options: ReplicaOptions,
+    clock: Arc<dyn Clock>,
+    raft: Raft,
+    wal: Wal,
+    snapshots: Snapshots,
+    meta: Meta,
+    published: Published,
+    freshness: Arc<Freshness>,
+    as_of: Arc<AsOf>,
+    receiving: Receiving,
+    joining: Joining,
+    recovered: Index,
+    group: Arc<Mutex<Option<GroupId>>>,
+    formation: Mutex<formation::Progress>,
+    permits: Semaphore,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+    _data: DataDir,
+}
+
+impl Replica {
+    /// Recovers the data directory and starts Raft. Serves nothing until its group has formed:
+    /// see [`Replica::form`].
+    pub async fn open(options: ReplicaOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let recovered = {
+            let data = options.data.clone();
+            tokio::task::spawn_blocking(move || recover(&data))
+                .await
+                .map_err(OpenError::internal)??
+        };
+        let Recovered { data, meta, node, wal, snapshots, state, group } = recovered;
+        let recovered = wal.last().map_or(0, |id| id.index);
+        let member = Member { node, url: options.url.clone() };
+        let group = Arc::new(Mutex::new(group));
+        let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
+        let stall = stall_timeout(options.timing);
+        let network = Network {
+            dialer: Dialer::new(Some(node)),
+            group: {
+                let group = Arc::clone(&group);
+                Arc::new(move || *lock(&group))
+            },
+            as_of: Arc::clone(&as_of),
+            stall,
+        };
+        let machine = StateMachine::new(state, snapshots.clone());
+        let published = machine.published();
+        let settings =
+            config(options.timing, options.keep_log_entries).map_err(OpenError::internal)?;
+        let raft = Raft::new(node, settings, network, LogStore::new(wal.clone()), machine)
+            .await
+            .map_err(OpenError::internal)?;
+        as_of.watch(&raft);
+        let replica = Self(Arc::new(Inner {
+            member,
+            freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
+            receiving: Receiving::new(snapshots.clone(), stall),
+            joining: Joining::default(),
+            formation: Mutex::default(),
+            permits: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            recovered,
+            _data: data,
+            options,
+            clock,
+            raft,
+            wal,
+            snapshots,
+            meta,
+            published,
+            as_of,
+            group,
+        }));
+        replica.spawn(compaction::run(replica.clone()));
+        replica.spawn(formation::found(replica.clone()));
+        Ok(replica)
+    }
+
+    /// Answers one request about one key, if this replica can: see [`Error::NotLeader`].
+    pub async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
+        let Ok(_permit) = self.0.permits.try_acquire() else {
+            return Err(Error::Overloaded { queue: "the replica's request queue".into() });
+        };
+        self.formed()?;
+        match request {
+            KvRequest::Put { key, value } => {
+                self.write(Action::Put { key, value }, deadline).await.map(KvReply::Written)
+            }
+            KvRequest::Delete { key } => {
+                self.write(Action::Delete { key }, deadline).await.map(KvReply::Written)
+            }
+            KvRequest::Get { key, consistency } => {
+                self.read(&key, consistency, deadline).await.map(KvReply::Read)
+            }
+        }
+    }
+
+    /// Waits until this replica can't go on, and says why: its disk failed, or Raft did.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            error = self.0.wal.failed() => format!("the log can't be written: {error}"),
+            reason = self.raft_failed() => reason,
+        }
+    }
+
+    async fn raft_failed(&self) -> String {
+        let mut metrics = self.0.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "raft has ended".into();
+            }
+        }
+    }
+
+    /// Stops: nothing is served afterwards, and all that was written is on disk.
+    pub async fn shutdown(&self) {
+        self.0.stopping.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("tasks of the replica did not end in time");
+        }
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not end well");
+        }
+        if let Err(error) = self.0.wal.close().await {
+            tracing::warn!(%error, "the log did not close well");
+        }
+    }
+
+    /// Asks the voter that is the furthest to lead in this replica's place, if it leads, and waits
+    /// a moment for it.
+    pub async fn hand_over(&self) {
+        if !self.leads() {
+            return;
+        }
+        let heir = {
+            let metrics = self.0.raft.data_metrics();
+            let metrics = metrics.borrow_watched();
+            let voters = self.voters();
+            let others = metrics.replication.iter().flatten();
+            let others =
+                others.filter(|(node, _)| **node != self.0.member.node && voters.contains(node));
+            others.max_by_key(|(_, matched)| **matched).map(|(node, _)| *node)
+        };
+        let Some(heir) = heir else { return };
+        tracing::info!(%heir, "handing leadership over");
+        if self.0.raft.trigger().transfer_leader(heir).await.is_err() {
+            return;
+        }
+        let mut metrics = self.0.raft.server_metrics();
+        let handed_over = async {
+            while metrics.borrow_and_update().current_leader == Some(self.0.member.node) {
+                if metrics.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let patience = self.0.options.timing.election_timeout_max;
+        if tokio::time::timeout(patience, handed_over).await.is_err() {
+            tracing::warn!(%heir, "nobody took leadership over in time");
+        }
+    }
+
+    /// Runs `task` until the replica stops.
+    pub(in crate::raft) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.0.stopping.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Whether this replica leads its group, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.0.raft.server_metrics().borrow_watched().current_leader == Some(self.0.member.node)
+    }
+
+    /// The leader that this replica knows: itself while a quorum follows, else one that it has
+    /// heard from lately.
+    pub fn leader(&self) -> Option<Member> {
+        let silence = if self.leads() {
+            match self.voters().len() {
+                0 | 1 => Some(Duration::ZERO),
+                _ => self.0.as_of.age(),
+            }
+        } else {
+            self.0.freshness.silence()
+        };
+        if silence.is_none_or(|silence| silence > self.0.options.timing.election_timeout_max * 2) {
+            return None;
+        }
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let node = metrics.current_leader?;
+        let url = metrics.membership_config.get_node(&node)?.addr.clone();
+        Some(Member { node, url })
+    }
+
+    /// Waits until something changes about who leads or votes.
+    pub async fn leadership_changed(&self) {
+        let mut metrics = self.0.raft.server_metrics();
+        // openraft's receivers are copies of one that has seen nothing yet.
+        metrics.borrow_and_update();
+        // An error means that Raft has ended: a change, too.
+        metrics.changed().await.ok();
+    }
+
+    /// The voters of the newest configuration.
+    pub(in crate::raft) fn voters(&self) -> Vec<NodeId> {
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let config = metrics.membership_config.get_joint_config();
+        config.last().map(|voters| voters.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The members of the group as this replica knows them.
+    pub(in crate::raft) fn members(&self) -> Vec<Member> {
+        let metrics = self.0.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.nodes();
+        members.map(|(node, at)| Member { node: *node, url: at.addr.clone() }).collect()
+    }
+
+    /// The group this replica belongs to or was adopted by.
+    pub fn group(&self) -> Option<GroupId> {
+        *lock(&self.0.group)
+    }
+
+    /// Makes this replica a member of `group`, for as long as its disk lives.
+    pub(in crate::raft) fn adopt(&self, group: GroupId) -> Result<(), OpenError> {
+        let mut mine = lock(&self.0.group);
+        if *mine != Some(group) {
+            self.0.meta.set_group(group)?;
+            *mine = Some(group);
+        }
+        Ok(())
+    }
+
+    /// Whether this replica has neither entries nor state nor a vote: it has promised nothing.
+    pub(in crate::raft) fn fresh(&self) -> bool {
+        let voted = self.0.wal.vote().is_some_and(|vote| vote.term > 0 || vote.committed);
+        self.0.wal.last().is_none() && !voted && self.0.published.load().applied.is_none()
+    }
+
+    /// The last entry that was in the log when the replica was opened.
+    pub(in crate::raft) fn recovered_index(&self) -> Index {
+        self.0.recovered
+    }
+
+    /// This replica as others reach it.
+    pub fn member(&self) -> &Member {
+        &self.0.member
+    }
+
+    pub(in crate::raft) fn options(&self) -> &ReplicaOptions {
+        &self.0.options
+    }
+
+    pub(in crate::raft) fn clock(&self) -> &dyn Clock {
+        self.0.clock.as_ref()
+    }
+
+    pub(in crate::raft) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    pub(in crate::raft) fn wal(&self) -> &Wal {
+        &self.0.wal
+    }
+
+    pub(in crate::raft) fn snapshots(&self) -> &Snapshots {
+        &self.0.snapshots
+    }
+
+    pub(in crate::raft) fn published(&self) -> &Published {
+        &self.0.published
+    }
+
+    pub(in crate::raft) fn freshness(&self) -> &Arc<Freshness> {
+        &self.0.freshness
+    }
+
+    pub(in crate::raft) fn as_of(&self) -> &AsOf {
+        &self.0.as_of
+    }
+
+    pub(in crate::raft) fn receiving(&self) -> &Receiving {
+        &self.0.receiving
+    }
+
+    pub(in crate::raft) fn joining(&self) -> &Joining {
+        &self.0.joining
+    }
+
+    pub(in crate::raft) fn formation(&self) -> &Mutex<formation::Progress> {
+        &self.0.formation
+    }
+}
+
+/// How long a peer may owe an answer on a stream before it is given up.
+fn stall_timeout(timing: Timing) -> Duration {
+    (timing.election_timeout_max * 2).max(Duration::from_secs(1))
+}
+
+/// A poisoned lock of ours holds plain data that is never half changed.
+pub(in crate::raft) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,135 @@
+//! A replica as other processes see it: who is let in, and who answers what.
+//!
+//! A connection that says who it comes from speaks Raft, so it must name this node and its group.
+//! One that does not (a coordinator, or a replica whose group is forming) may ask, write and read
+//! like a client, but never vote or append.
+
+use std::io;
+
+use crate::raft::freshness::Mark;
+use crate::raft::replica::{Replica, lock};
+use crate::raft::replication;
+use crate::raft::wire;
+use crate::rpc::{FrameReceiver, FrameSender, Service};
+use crate::types::command::Action;
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::ids::{GroupId, NodeId};
+use crate::types::limits::REQUEST_TIMEOUT_MAX;
+use crate::types::peer::{Append, Hello, Lane, Reply, Request};
+
+impl Service for Replica {
+    fn welcome(&self, hello: &Hello) -> Result<(), String> {
+        let me = self.member().node;
+        if let Some(to) = hello.to
+            && to != me
+        {
+            return Err(format!("this is node {me}, not {to}; its disk was replaced"));
+        }
+        match (hello.group, self.group()) {
+            (Some(theirs), Some(mine)) if theirs == mine => Ok(()),
+            (Some(theirs), Some(mine)) => {
+                Err(format!("node {me} belongs to group {mine}, not {theirs}; check --replicas"))
+            }
+            (Some(theirs), None) => Err(format!("node {me} has no group yet, not {theirs}")),
+            (None, _) if hello.from.is_some() || hello.lane != Lane::Calls => {
+                Err("a peer must name its group".into())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    async fn call(&self, from: Option<NodeId>, request: Request) -> Reply {
+        let deadline = |timeout_ms: u32| {
+            let timeout = std::time::Duration::from_millis(u64::from(timeout_ms));
+            Deadline::after(timeout.min(REQUEST_TIMEOUT_MAX))
+        };
+        match request {
+            Request::Identify => Reply::Identity(Box::new(self.identity())),
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Adopt { group } => Reply::Accepted(self.be_adopted(group)),
+            Request::Join(joiner) => Reply::Accepted(self.take_in(joiner)),
+            Request::Kv { request, timeout_ms } => {
+                Reply::Kv(Replica::call(self, request, deadline(timeout_ms)).await)
+            }
+            Request::Propose { action, timeout_ms } => match action {
+                Action::Claim(_) | Action::Confirm { .. } | Action::Release { .. } => {
+                    let applied = self.propose(action, deadline(timeout_ms)).await;
+                    Reply::Proposed(applied.map(|applied| applied.outcome))
+                }
+                Action::Found { .. } | Action::Put { .. } | Action::Delete { .. } => {
+                    Reply::Proposed(Err(Error::BadRequest("not a change of the ring".into())))
+                }
+            },
+            Request::Vote(_)
+            | Request::PreVote(_)
+            | Request::Append(_)
+            | Request::TransferLeader(_)
+                if from.is_none() =>
+            {
+                Reply::NotReady("only a peer may send this".into())
+            }
+            Request::Vote(request) => {
+                let vote = self.raft().vote(wire::raft_vote_request(&request)).await;
+                answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
+            }
+            Request::PreVote(request) => {
+                let vote = self.raft().pre_vote(wire::raft_vote_request(&request)).await;
+                answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
+            }
+            Request::Append(append) => answer(self.append(append).await),
+            Request::TransferLeader(transfer) => {
+                let request = wire::raft_transfer(&transfer);
+                let answered = self.raft().handle_transfer_leader(request).await;
+                answer(
+                    answered.map(|answer| {
+                        Reply::TransferLeader(answer.map_err(|error| error.to_string()))
+                    }),
+                )
+            }
+        }
+    }
+
+    async fn stream(&self, hello: Hello, sender: FrameSender, receiver: FrameReceiver) {
+        let raft = self.raft().clone();
+        let ended: io::Result<()> = match hello.lane {
+            Lane::Append => {
+                let freshness = std::sync::Arc::clone(self.freshness());
+                replication::follow(raft, freshness, sender, receiver).await
+            }
+            Lane::Snapshot => self.receiving().receive(raft, sender, receiver).await,
+            Lane::Calls => Ok(()),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, lane = ?hello.lane, "a peer's stream ended");
+        }
+    }
+}
+
+impl Replica {
+    async fn append(&self, append: Append) -> io::Result<Reply> {
+        let mark = Mark::of(&append);
+        let request = wire::raft_append(append)?;
+        let response = self.raft().append_entries(request).await.map_err(io::Error::other)?;
+        if response.is_success() {
+            self.freshness().accepted(mark);
+        }
+        Ok(Reply::Append(wire::append_reply(&response)))
+    }
+
+    fn be_adopted(&self, group: GroupId) -> Result<(), String> {
+        if self.group() == Some(group) {
+            return Ok(());
+        }
+        // The lock keeps two groups from adopting at the same moment.
+        let _progress = lock(self.formation());
+        if !self.fresh() {
+            return Err("this replica already has a group".into());
+        }
+        self.adopt(group).map_err(|error| error.to_string())
+    }
+}
+
+fn answer<E: std::fmt::Display>(reply: Result<Reply, E>) -> Reply {
+    reply.unwrap_or_else(|error| Reply::NotReady(error.to_string()))
+}

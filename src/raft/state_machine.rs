@@ -1,0 +1,209 @@
+//! openraft's state machine over `store`: applies in chunks, publishes, answers; builds and
+//! installs snapshots.
+//!
+//! There are two copies of the state, sharing nearly everything: the one that `apply` changes, and
+//! the published one that readers load without a lock. A chunk is published before any of its
+//! writers hears that it was applied, so whoever was answered can read what he wrote.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot as RaftSnapshot};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
+
+use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
+use crate::raft::wire;
+use crate::store::apply::apply;
+use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
+use crate::store::state::State;
+#[cfg(test)]
+use crate::types::ids::LogId;
+use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
+
+type SnapshotOf = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+/// The most entries applied before they are published.
+const CHUNK_ENTRIES_MAX: usize = 1024;
+
+/// A snapshot on its way through openraft.
+#[derive(Debug)]
+pub(in crate::raft) enum SnapshotData {
+    /// A file of this replica, open: it can be read to its end although a newer one replaces it.
+    Local(Snapshot, File),
+    /// A file that this replica has just written.
+    Built(Snapshot),
+    /// A checked file from the leader, not yet in place.
+    Received(Box<Received>),
+}
+
+/// The state that readers see.
+#[derive(Clone, Debug, Default)]
+pub(in crate::raft) struct Published(Arc<ArcSwap<State>>);
+
+impl Published {
+    /// The newest state; stays as it is while the caller holds it.
+    pub(in crate::raft) fn load(&self) -> Arc<State> {
+        self.0.load_full()
+    }
+
+    fn publish(&self, state: &State) {
+        self.0.store(Arc::new(state.clone()));
+    }
+}
+
+/// The state machine of one replica.
+#[derive(Debug)]
+pub(in crate::raft) struct StateMachine {
+    state: State,
+    published: Published,
+    snapshots: Snapshots,
+    /// openraft's storage suite leaves entries out; nothing else may.
+    #[cfg(test)]
+    pub(in crate::raft) leaves_entries_out: bool,
+}
+
+impl StateMachine {
+    /// Starts from `state`, which the newest snapshot holds, or an empty one.
+    pub(in crate::raft) fn new(state: State, snapshots: Snapshots) -> Self {
+        let published = Published::default();
+        published.publish(&state);
+        Self {
+            state,
+            published,
+            snapshots,
+            #[cfg(test)]
+            leaves_entries_out: false,
+        }
+    }
+
+    /// What readers load from.
+    pub(in crate::raft) fn published(&self) -> Published {
+        self.published.clone()
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogIdOf>, StoredMembershipOf)> {
+        wire::applied_state(&self.state)
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut chunks = entries.try_ready_chunks(CHUNK_ENTRIES_MAX);
+        loop {
+            // What was read before an error is applied all the same; the error comes next.
+            let (chunk, failure) = match chunks.try_next().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(chunk)) => (chunk, None),
+                Err(futures::stream::TryReadyChunksError(chunk, error)) => (chunk, Some(error)),
+            };
+            let mut answers = Vec::with_capacity(chunk.len());
+            for (entry, responder) in chunk {
+                let entry = wire::entry(entry);
+                #[cfg(test)]
+                if self.leaves_entries_out {
+                    let before = entry.id.index.checked_sub(1);
+                    self.state.applied = before.map(|index| LogId { index, ..entry.id });
+                }
+                let outcome = apply(&mut self.state, &entry);
+                answers.extend(responder.map(|responder| (responder, outcome)));
+            }
+            self.published.publish(&self.state);
+            for (responder, outcome) in answers {
+                responder.send(outcome);
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { state: self.state.clone(), snapshots: self.snapshots.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMetaOf,
+        snapshot: SnapshotData,
+    ) -> io::Result<()> {
+        let snapshots = self.snapshots.clone();
+        self.state = blocking(move || match snapshot {
+            SnapshotData::Received(received) => {
+                received.install(&snapshots).map(|(_, state)| state)
+            }
+            SnapshotData::Local(snapshot, _) | SnapshotData::Built(snapshot)
+                if snapshots.newest().as_ref() == Some(&snapshot) =>
+            {
+                snapshots.read(&snapshot)
+            }
+            SnapshotData::Local(snapshot, file) => copy(&snapshots, &snapshot, file),
+            SnapshotData::Built(snapshot) => snapshots.read(&snapshot),
+        })
+        .await?;
+        self.published.publish(&self.state);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
+        let snapshots = self.snapshots.clone();
+        let newest = blocking(move || snapshots.open_newest()).await?;
+        newest
+            .map(|(snapshot, file)| {
+                let meta = wire::snapshot_meta(snapshot.last.as_ref(), &snapshot.membership)?;
+                Ok(RaftSnapshot { meta, snapshot: SnapshotData::Local(snapshot, file) })
+            })
+            .transpose()
+    }
+}
+
+/// Writes one frozen state to a file while the state machine goes on.
+#[derive(Debug)]
+pub(in crate::raft) struct SnapshotBuilder {
+    state: State,
+    snapshots: Snapshots,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
+        let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
+        let snapshot = blocking(move || snapshots.write(&state)).await?;
+        let meta = wire::snapshot_meta(snapshot.last.as_ref(), &snapshot.membership)?;
+        Ok(RaftSnapshot { meta, snapshot: SnapshotData::Built(snapshot) })
+    }
+}
+
+/// Takes over a snapshot that lies elsewhere on this machine.
+fn copy(
+    snapshots: &Snapshots,
+    snapshot: &Snapshot,
+    mut file: File,
+) -> Result<State, SnapshotError> {
+    let failed = |source| SnapshotError::Io { path: snapshot.path.clone(), source };
+    let mut incoming = snapshots.receive(snapshot.bytes)?;
+    let mut chunk = vec![0; SNAPSHOT_CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk).map_err(failed)? {
+            0 => break,
+            bytes => incoming.write(&chunk[..bytes])?,
+        }
+    }
+    incoming.finish()?.install(snapshots).map(|(_, state)| state)
+}
+
+/// Runs disk work where it may block.
+pub(in crate::raft) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::other)
+}
