@@ -1,5 +1,7 @@
 //! `SageDB`: a sharded, Raft-replicated, in-memory key-value store.
 
+pub mod api;
+pub mod client;
 pub mod raft;
 pub mod rpc;
 pub mod store;

@@ -1,0 +1,171 @@
+//! `PUT`, `GET` and `DELETE` of one key, over any [`Kv`].
+//!
+//! Each handler reads the request, asks the store within the deadline, and turns the reply into
+//! HTTP. The deadline is kept here even if the store does not keep it: then a write's fate is
+//! unknown and a read was not answered. A request that is refused before the store was asked has
+//! changed nothing.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use tokio::time::timeout_at;
+
+use crate::api::Kv;
+use crate::api::body;
+use crate::api::error::{About, json, plain, refuse};
+use crate::api::extract::{
+    CONSISTENCY, KEY, Query, RAW, TIMEOUT, refuse_conditions, value_kind, with_margin,
+};
+use crate::api::routes::Shared;
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::http::{
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, GetBody, HEADER_INDEX, HEADER_LAG, HEADER_TS,
+    WriteBody,
+};
+use crate::types::item::{Item, Version};
+use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
+use crate::types::limits::DEADLINE_MARGIN;
+use crate::types::value::{Value, ValueKind};
+
+/// `PUT /kv`.
+pub(super) async fn put<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Request) -> Response {
+    try_put(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Write))
+}
+
+async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
+    let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
+    let (key, deadline) = (query.key()?, query.deadline()?);
+    refuse_conditions(request.headers())?;
+    let kind = value_kind(request.headers())?;
+    let _place = shared.admit()?;
+    let body = request.into_body();
+    let held = body::read(body, shared.max_value_bytes, &shared.body_budget, deadline).await?;
+    let value = Value::new(kind, held.data)?;
+    let written = write(&*shared.face, KvRequest::Put { key, value }, deadline).await?;
+    let mut response = json(StatusCode::OK, &write_body(&written, None));
+    set_index(response.headers_mut(), &written.at);
+    set_etag(response.headers_mut(), written.version);
+    drop(held.permit);
+    Ok(response)
+}
+
+/// `DELETE /kv`.
+pub(super) async fn delete<K: Kv>(
+    State(shared): State<Arc<Shared<K>>>,
+    request: Request,
+) -> Response {
+    try_delete(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Write))
+}
+
+async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
+    let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
+    let (key, deadline) = (query.key()?, query.deadline()?);
+    refuse_conditions(request.headers())?;
+    let _place = shared.admit()?;
+    let written = write(&*shared.face, KvRequest::Delete { key }, deadline).await?;
+    let mut response = json(StatusCode::OK, &write_body(&written, Some(written.existed)));
+    set_index(response.headers_mut(), &written.at);
+    Ok(response)
+}
+
+/// `GET /kv`; the router makes it `HEAD` too.
+pub(super) async fn get<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Request) -> Response {
+    try_get(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Read))
+}
+
+async fn try_get<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
+    let query = Query::parse(request.uri(), &[KEY, RAW, CONSISTENCY, TIMEOUT])?;
+    let (key, deadline) = (query.key()?, query.deadline()?);
+    let (raw, consistency) = (query.raw()?, query.consistency()?);
+    refuse_conditions(request.headers())?;
+    let _place = shared.admit()?;
+    let read = read(&*shared.face, KvRequest::Get { key, consistency }, deadline).await?;
+    let mut response = match &read.item {
+        None => plain(StatusCode::NOT_FOUND, CONTENT_JSON, GetBody::NOT_FOUND),
+        Some(item) if raw => raw_value(item),
+        Some(item) => plain(StatusCode::OK, CONTENT_JSON, GetBody::render(item)),
+    };
+    let headers = response.headers_mut();
+    set_index(headers, &read.at);
+    if let Some(item) = &read.item {
+        set_etag(headers, item.version);
+    }
+    if consistency == Consistency::Stale {
+        let lag = read.lag_ms.map_or_else(|| "unknown".to_owned(), |lag_ms| lag_ms.to_string());
+        set(headers, HeaderName::from_static(HEADER_LAG), &lag);
+    }
+    Ok(response)
+}
+
+async fn write<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<Written, Error> {
+    match call(kv, request, deadline).await? {
+        KvReply::Written(written) => Ok(written),
+        KvReply::Read(_) => Err(Error::outcome_unknown("the store answered a write with a read")),
+    }
+}
+
+async fn read<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<Read, Error> {
+    match call(kv, request, deadline).await? {
+        KvReply::Read(read) => Ok(read),
+        KvReply::Written(_) => Err(Error::unavailable("the store answered a read with a write")),
+    }
+}
+
+/// Asks the store, and keeps the deadline even if the store does not.
+async fn call<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
+    if deadline.has_passed() {
+        return Err(Error::unavailable("the time was over before the request could be tried"));
+    }
+    let late = if request.is_write() {
+        Error::outcome_unknown("no answer before the deadline")
+    } else {
+        Error::unavailable("no answer before the deadline")
+    };
+    let answer = kv.call(request, with_margin(deadline, DEADLINE_MARGIN));
+    timeout_at(deadline.instant().into(), answer).await.unwrap_or(Err(late))
+}
+
+fn write_body(written: &Written, existed: Option<bool>) -> WriteBody {
+    WriteBody {
+        ok: true,
+        acks: written.acks,
+        quorum: written.quorum,
+        ts: written.ts,
+        version: written.version,
+        existed,
+    }
+}
+
+/// The bare value with its content type, which a browser must not guess anew.
+fn raw_value(item: &Item) -> Response {
+    let content_type = match item.value.kind {
+        ValueKind::Text => CONTENT_TEXT,
+        ValueKind::Json => CONTENT_JSON,
+        ValueKind::Bytes => CONTENT_BYTES,
+    };
+    let mut response = plain(StatusCode::OK, content_type, item.value.data.clone());
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    set(headers, HeaderName::from_static(HEADER_TS), &item.ts.to_string());
+    response
+}
+
+fn set_index(headers: &mut HeaderMap, at: &GroupIndex) {
+    set(headers, HeaderName::from_static(HEADER_INDEX), &format!("{}:{}", at.group, at.index));
+}
+
+fn set_etag(headers: &mut HeaderMap, version: Version) {
+    set(headers, ETAG, &format!("\"{version}\""));
+}
+
+/// Sets a header; text that no header can hold (a group's name with a line break, from a peer
+/// that did not check it) is left out.
+fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+        headers.insert(name, value);
+    }
+}

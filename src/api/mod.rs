@@ -1,0 +1,79 @@
+//! The HTTP face of any key-value store.
+//!
+//! A store is whatever implements [`Kv`]: a replica of one group, or a coordinator over all. Both
+//! get the same handlers for `/kv`, and what is special to one comes from [`ShardFace`] or
+//! [`CoordinatorFace`]. A request goes through these files:
+//!
+//! ```text
+//! routes   which path has which methods; unknown ones answer in JSON too
+//! extract  the query, strictly: unknown or repeated parameters are refused, never ignored
+//! body     the value, bounded in bytes and time
+//! kv       the three handlers: Kv::call within the deadline, and its reply as HTTP
+//! status   /health /ready /status /stats /cluster /route
+//! upgrade  /rpc: from HTTP to our own framed protocol
+//! error    every error as JSON, with what it says about a write
+//! ```
+//!
+//! Promises: every answer has a JSON body (or the bare value with `raw=true`); every request ends
+//! within its deadline, even if the store does not; a write that may have been taken is never
+//! called refused. Refuses what it would otherwise have to ignore: conditions, idempotency keys
+//! and times to live are errors until they are built.
+//!
+//! Knows neither Raft nor the ring, opens no socket and holds no state but two budgets.
+
+mod body;
+mod error;
+mod extract;
+mod kv;
+mod routes;
+mod status;
+mod upgrade;
+
+pub mod shard;
+
+use std::future::Future;
+
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::http::{ClusterBody, ReadyBody, RouteBody, ShardStatus};
+use crate::types::key::Key;
+use crate::types::kv::{KvReply, KvRequest};
+
+pub use routes::{Options, Rpc, coordinator_router, shard_router};
+
+/// Anything that answers key-value requests: a replica of one group, or a coordinator over all.
+pub trait Kv: Send + Sync + 'static {
+    /// Answers one request before `deadline`, whatever happens.
+    ///
+    /// An error other than [`Error::OutcomeUnknown`] promises that a write has not been and never
+    /// will be applied.
+    fn call(
+        &self,
+        request: KvRequest,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<KvReply, Error>> + Send;
+}
+
+/// What a replica shows beside its keys.
+pub trait ShardFace: Kv {
+    /// What it knows of itself and its group, at once.
+    fn status(&self) -> ShardStatus;
+
+    /// Whether requests can succeed, at once.
+    fn ready(&self) -> ReadyBody;
+}
+
+/// What a coordinator shows beside the keys.
+pub trait CoordinatorFace: Kv {
+    /// Where `key` lives, at once; an error while no topology is known.
+    fn route(&self, key: &Key) -> Result<RouteBody, Error>;
+
+    /// The topology, and what every member that answers before `deadline` says of itself.
+    fn cluster(
+        &self,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<ClusterBody, Error>> + Send;
+
+    /// Whether requests can succeed, at once.
+    fn ready(&self) -> ReadyBody;
+}

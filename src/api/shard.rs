@@ -1,0 +1,137 @@
+//! A replica as a key-value store for clients that know nothing of leaders: what this replica
+//! can't answer itself it forwards to the leader, once at a time and only while it is certain that
+//! a write was not applied.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::api::{Kv, ShardFace};
+use crate::raft::Replica;
+use crate::rpc::{CallError, Caller, Dialer, Target};
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::http::{ReadyBody, ShardStatus};
+use crate::types::kv::{KvReply, KvRequest};
+use crate::types::peer::{Reply, Request};
+use crate::types::topology::Member;
+
+/// How long to wait for another leader before asking again.
+const LEADER_PATIENCE: Duration = Duration::from_millis(50);
+/// What is kept of a deadline for the way back, so that the client hears the reason in time.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+
+/// One replica and its way to whoever leads.
+pub struct Shard {
+    replica: Replica,
+    dialer: Dialer,
+    leaders: Mutex<HashMap<Member, Caller>>,
+}
+
+impl Shard {
+    /// Serves `replica`.
+    pub fn new(replica: Replica) -> Self {
+        Self { replica, dialer: Dialer::new(None), leaders: Mutex::default() }
+    }
+
+    /// The replica behind it.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// A lane to `leader`; those to former leaders are closed.
+    fn caller(&self, leader: &Member) -> Caller {
+        let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
+        leaders.retain(|member, _| member == leader);
+        let open = || {
+            let target = Target {
+                url: leader.url.clone(),
+                node: Some(leader.node),
+                group: self.replica.group(),
+            };
+            Caller::new(self.dialer.clone(), target)
+        };
+        leaders.entry(leader.clone()).or_insert_with(open).clone()
+    }
+
+    async fn forward(
+        &self,
+        leader: &Member,
+        request: &KvRequest,
+        deadline: Deadline,
+    ) -> Result<KvReply, Error> {
+        let kv = Request::Kv { request: request.clone(), timeout_ms: deadline.left_ms() };
+        match self.caller(leader).call(&kv, deadline).await {
+            Ok(Reply::Kv(reply)) => reply,
+            Ok(other) => Err(unanswered(request, format!("unexpected answer {other:?}"))),
+            Err(CallError::NotSent(reason) | CallError::Overloaded(reason)) => {
+                Err(Error::Unavailable { reason })
+            }
+            Err(CallError::Lost(reason)) => Err(unanswered(request, reason)),
+        }
+    }
+}
+
+impl Kv for Shard {
+    async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
+        let deadline = deadline.earlier_by(ANSWER_MARGIN);
+        loop {
+            let error = match self.replica.call(request.clone(), deadline).await {
+                Err(Error::NotLeader { leader: Some(leader) }) => {
+                    match self.forward(&leader, &request, deadline).await {
+                        Err(error) if retriable(&error, &request) => error,
+                        answer => return answer,
+                    }
+                }
+                Err(error) if retriable(&error, &request) => error,
+                answer => return answer,
+            };
+            if deadline.left() <= LEADER_PATIENCE {
+                return Err(match error {
+                    Error::NotLeader { .. } => Error::unavailable("the group has no leader"),
+                    other => other,
+                });
+            }
+            let changed = self.replica.leadership_changed();
+            // Whether it changed or not, the replica is asked again.
+            drop(tokio::time::timeout(LEADER_PATIENCE, changed).await);
+        }
+    }
+}
+
+impl ShardFace for Shard {
+    fn status(&self) -> ShardStatus {
+        self.replica.status()
+    }
+
+    fn ready(&self) -> ReadyBody {
+        self.replica.ready()
+    }
+}
+
+/// Whether asking again can't do anything twice, and may help.
+fn retriable(error: &Error, request: &KvRequest) -> bool {
+    match error {
+        Error::NotLeader { .. } | Error::Unavailable { .. } => true,
+        Error::OutcomeUnknown { .. } => !request.is_write(),
+        Error::Overloaded { .. }
+        | Error::WrongShard { .. }
+        | Error::MissingKey
+        | Error::InvalidJson(_)
+        | Error::InvalidUtf8(_)
+        | Error::InvalidParameter { .. }
+        | Error::BadRequest(_)
+        | Error::UnknownPath
+        | Error::MethodNotAllowed
+        | Error::KeyTooLarge { .. }
+        | Error::ValueTooLarge { .. } => false,
+    }
+}
+
+fn unanswered(request: &KvRequest, reason: String) -> Error {
+    if request.is_write() {
+        Error::OutcomeUnknown { reason }
+    } else {
+        Error::Unavailable { reason }
+    }
+}

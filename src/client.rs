@@ -1,0 +1,246 @@
+//! The Rust client of `SageDB`, over its HTTP API.
+//!
+//! ```no_run
+//! use sagedb::client::{Client, ClientError};
+//! use sagedb::types::error::WriteOutcome;
+//! use sagedb::types::value::Value;
+//!
+//! # async fn example() -> Result<(), ClientError> {
+//! let client = Client::new(["http://127.0.0.1:4000"])?;
+//! match client.put("user:1", Value::text("Ada")).await {
+//!     Ok(written) => println!("version {}", written.version),
+//!     Err(error) if error.outcome() == WriteOutcome::NotApplied => println!("safe to send again"),
+//!     Err(error) => println!("may or may not be stored: {error}"),
+//! }
+//! if let Some(item) = client.get("user:1").await? {
+//!     println!("{:?}, written at {} ms", item.value, item.ts);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Promises: every call ends within its timeout, and [`ClientError::outcome`] says that a write
+//! was not applied only where that is certain: the server said so, or the request was never sent.
+//! Whatever is lost after sending is unknown, and is never sent a second time. With several URLs
+//! a request goes on to the next as long as nothing can have been applied; the URL that last
+//! answered is asked first.
+//!
+//! Refuses `https` (put a proxy before it) and follows no redirects. Honours the usual proxy
+//! environment variables.
+
+mod answer;
+mod error;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+
+use crate::types::deadline::Deadline;
+use crate::types::http::{
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HealthBody, PATH_CLUSTER, PATH_HEALTH,
+    PATH_KV, PATH_READY, PATH_ROUTE, PATH_STATUS, ReadyBody, RouteBody, ShardStatus, WriteBody,
+};
+use crate::types::item::Item;
+use crate::types::kv::Consistency;
+use crate::types::limits::{
+    CLIENT_IDLE_CONNECTIONS_MAX, CLIENT_MARGIN, CONNECT_TIMEOUT, REQUEST_TIMEOUT_DEFAULT,
+    REQUEST_TIMEOUT_MAX,
+};
+use crate::types::url::base_url;
+use crate::types::value::{Value, ValueKind};
+
+use answer::Answer;
+pub use error::ClientError;
+
+/// A client of one cluster or one group. Cloning shares its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    urls: Arc<[String]>,
+    /// Which URL answered last.
+    preferred: Arc<AtomicUsize>,
+    timeout: Duration,
+}
+
+/// One request, as it may be sent to several servers one after another.
+struct Request<'a> {
+    method: Method,
+    path: &'static str,
+    query: Vec<(&'static str, &'a str)>,
+    value: Option<&'a Value>,
+}
+
+impl<'a> Request<'a> {
+    fn get(path: &'static str) -> Self {
+        Self { method: Method::GET, path, query: Vec::new(), value: None }
+    }
+
+    fn kv(method: Method, key: &'a str) -> Self {
+        Self { method, path: PATH_KV, query: vec![("key", key)], value: None }
+    }
+}
+
+impl Client {
+    /// A client that asks the servers at `urls`, each `http://host:port`: coordinators, or members
+    /// of one group.
+    ///
+    /// Connects when first used.
+    pub fn new<I>(urls: I) -> Result<Self, ClientError>
+    where
+        I: IntoIterator<Item: AsRef<str>>,
+    {
+        let config = |reason: String| ClientError::Config { reason };
+        let urls = urls.into_iter().map(|url| base_url(url.as_ref()));
+        let urls: Arc<[String]> =
+            urls.collect::<Result<_, _>>().map_err(|error| config(error.to_string()))?;
+        if urls.is_empty() {
+            return Err(config("no URL was given; name at least one server".into()));
+        }
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("sage/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(CLIENT_IDLE_CONNECTIONS_MAX)
+            // Both would send a write again without asking what became of the first.
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()
+            .map_err(|error| config(error::reason(error)))?;
+        let preferred = Arc::new(AtomicUsize::new(0));
+        Ok(Self { http, urls, preferred, timeout: REQUEST_TIMEOUT_DEFAULT })
+    }
+
+    /// The same client with another timeout for every call, from 1 ms to 60 s; 5 s is the default.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.clamp(Duration::from_millis(1), REQUEST_TIMEOUT_MAX);
+        self
+    }
+
+    /// Writes `value` under `key`.
+    pub async fn put(&self, key: &str, value: Value) -> Result<WriteBody, ClientError> {
+        let mut request = Request::kv(Method::PUT, key);
+        request.value = Some(&value);
+        self.send(request).await?.body()
+    }
+
+    /// Removes `key`; the answer's `existed` says whether it was there.
+    pub async fn delete(&self, key: &str) -> Result<WriteBody, ClientError> {
+        self.send(Request::kv(Method::DELETE, key)).await?.body()
+    }
+
+    /// Reads `key`, seeing every write that was answered before.
+    pub async fn get(&self, key: &str) -> Result<Option<Item>, ClientError> {
+        self.get_with(key, Consistency::Linearizable).await
+    }
+
+    /// Reads `key` as fresh as `consistency` says.
+    pub async fn get_with(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Option<Item>, ClientError> {
+        let mut request = Request::kv(Method::GET, key);
+        let name = match consistency {
+            Consistency::Linearizable => "linearizable",
+            Consistency::Lease => "lease",
+            Consistency::Stale => "stale",
+        };
+        request.query.extend([("raw", "true"), ("consistency", name)]);
+        self.send(request).await?.item()
+    }
+
+    /// Where `key` lives; only a coordinator knows.
+    pub async fn route(&self, key: &str) -> Result<RouteBody, ClientError> {
+        let mut request = Request::get(PATH_ROUTE);
+        request.query.push(("key", key));
+        self.send(request).await?.body()
+    }
+
+    /// The topology and every replica's state; only a coordinator knows.
+    pub async fn cluster(&self) -> Result<ClusterBody, ClientError> {
+        self.read(PATH_CLUSTER).await
+    }
+
+    /// What a replica knows of itself and its group; only a shard answers.
+    pub async fn status(&self) -> Result<ShardStatus, ClientError> {
+        self.read(PATH_STATUS).await
+    }
+
+    /// Whether a server serves at all.
+    pub async fn health(&self) -> Result<HealthBody, ClientError> {
+        self.read(PATH_HEALTH).await
+    }
+
+    /// Whether requests can succeed, and why not; asks one server only.
+    pub async fn ready(&self) -> Result<ReadyBody, ClientError> {
+        let url = &self.urls[self.preferred.load(Ordering::Relaxed)];
+        let deadline = Deadline::after(self.timeout);
+        self.attempt(url, &Request::get(PATH_READY), deadline).await?.body()
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {
+        self.send(Request::get(path)).await?.body()
+    }
+
+    /// Asks one server after the other until one answers or nothing more may be tried.
+    async fn send(&self, request: Request<'_>) -> Result<Answer, ClientError> {
+        let deadline = Deadline::after(self.timeout);
+        let (first, count) = (self.preferred.load(Ordering::Relaxed), self.urls.len());
+        let mut turn = 0;
+        loop {
+            let at = (first + turn) % count;
+            let left_to_try = u32::try_from(count - turn).unwrap_or(u32::MAX);
+            // A write gets all the time there is: it can't be tried elsewhere once it was sent.
+            let share = if request.method.is_safe() { left_to_try } else { 1 };
+            let until = deadline.at_most(deadline.left() / share);
+            let answer = self.attempt(&self.urls[at], &request, until).await;
+            match answer.and_then(Answer::accepted) {
+                Ok(answer) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    turn += 1;
+                    let elsewhere = turn < count && error.may_go_elsewhere();
+                    if !elsewhere || deadline.has_passed() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks one server once.
+    async fn attempt(
+        &self,
+        url: &str,
+        request: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, ClientError> {
+        let left = deadline.left();
+        let write = !request.method.is_safe();
+        let theirs =
+            left.saturating_sub(CLIENT_MARGIN.min(left / 10)).max(Duration::from_millis(1));
+        let mut builder = self
+            .http
+            .request(request.method.clone(), format!("{url}{}", request.path))
+            .query(&request.query)
+            .query(&[("timeout", format!("{}ms", theirs.as_millis()))])
+            .timeout(left);
+        if let Some(value) = request.value {
+            let content_type = match value.kind {
+                ValueKind::Text => CONTENT_TEXT,
+                ValueKind::Json => CONTENT_JSON,
+                ValueKind::Bytes => CONTENT_BYTES,
+            };
+            builder = builder.header(CONTENT_TYPE, content_type).body(value.data.clone());
+        }
+        let failed = |error| ClientError::lost(error, url, write, self.timeout);
+        let response = builder.send().await.map_err(failed)?;
+        Answer::read(response, url, write, self.timeout).await
+    }
+}
