@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+pub mod coordinator;
 pub mod raft;
 pub mod rpc;
 pub mod store;
