@@ -1,3 +1,10 @@
-//! The binary `sage`.
+//! The binary `sage`: everything it does is in [`sagedb::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    sagedb::cli::run()
+}

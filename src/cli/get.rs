@@ -1,0 +1,75 @@
+//! `sage get`: print a value.
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::Ending;
+use crate::cli::output::{Format, print_bytes, print_line};
+use crate::cli::remote::RemoteArgs;
+use crate::types::http::GetBody;
+use crate::types::kv::Consistency;
+use crate::types::value::ValueKind;
+
+const EXAMPLE: &str = "\
+Example: the bare value, and everything about it
+  sage get greeting
+  sage get greeting -o json
+  sage get logo > logo.png";
+
+/// Print a value; exits with 1 if there is none
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct GetArgs {
+    /// The key
+    key: String,
+    /// How fresh it must be
+    #[arg(
+        long,
+        env = "SAGE_CONSISTENCY",
+        value_name = "LEVEL",
+        value_enum,
+        default_value = "linearizable"
+    )]
+    consistency: Level,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Level {
+    /// Sees every write that was answered before
+    Linearizable,
+    /// As above as long as clocks drift little; faster
+    Lease,
+    /// Whatever the asked replica has
+    Stale,
+}
+
+impl GetArgs {
+    pub(super) async fn run(self) -> anyhow::Result<Ending> {
+        let consistency = match self.consistency {
+            Level::Linearizable => Consistency::Linearizable,
+            Level::Lease => Consistency::Lease,
+            Level::Stale => Consistency::Stale,
+        };
+        let found = self.remote.client()?.get_with(&self.key, consistency).await?;
+        match (&found, self.remote.output) {
+            (None, Format::Text) => (),
+            (None, Format::Json) => print_line(GetBody::NOT_FOUND)?,
+            (Some(item), Format::Json) => {
+                let mut line = GetBody::render(item);
+                line.push(b'\n');
+                print_bytes(&line)?;
+            }
+            (Some(item), Format::Text) => {
+                let mut line = item.value.data.to_vec();
+                // A line for text; bytes stay what they are.
+                if item.value.kind != ValueKind::Bytes {
+                    line.push(b'\n');
+                }
+                print_bytes(&line)?;
+            }
+        }
+        Ok(if found.is_some() { Ending::Done } else { Ending::NotFound })
+    }
+}

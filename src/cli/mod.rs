@@ -1,0 +1,160 @@
+//! The command line of `sage`: flags as given, checked, and handed on; the only place that prints.
+//!
+//! One file per subcommand: a clap struct, what makes checked options or a request of it, and what
+//! is shown of the result. Results go to stdout and nothing else does; logs and errors go to
+//! stderr, an error as one line. Exit codes: 0 found or done, 1 not found, 2 usage or server error.
+//! Every flag can also be set as an environment variable `SAGE_<FLAG>`.
+
+mod check;
+mod coordinator;
+mod del;
+mod dev;
+mod get;
+mod output;
+mod put;
+mod remote;
+mod route;
+mod shard;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use output::{complain, usage_line};
+
+/// A sharded, replicated, in-memory key-value store
+#[derive(Parser, Debug)]
+#[command(name = "sage", version, arg_required_else_help = true, after_help = EXAMPLE)]
+struct Cli {
+    /// What to log to stderr: error, warn, info, debug, trace, or a filter like
+    /// `info,sagedb::raft=debug`
+    #[arg(long, global = true, env = "SAGE_LOG", value_name = "FILTER", default_value = LOG_DEFAULT)]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// openraft tells at `info` and `warn` what it does, which is of use to its developers.
+const LOG_DEFAULT: &str = "info,openraft=error";
+
+const EXAMPLE: &str = "\
+Example: a whole cluster on this machine, and a first value
+  sage dev
+  sage put greeting hello
+  sage get greeting";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a whole cluster in one process
+    Dev(dev::DevArgs),
+    /// Run one replica of one shard group
+    Shard(Box<shard::ShardArgs>),
+    /// Run the router that clients talk to
+    Coordinator(coordinator::CoordinatorArgs),
+    /// Store a value
+    Put(put::PutArgs),
+    /// Print a value
+    Get(get::GetArgs),
+    /// Delete a key
+    Del(del::DelArgs),
+    /// Show where a key lives
+    Route(route::RouteArgs),
+    /// Show groups, leaders and replicas
+    Status(status::StatusArgs),
+}
+
+/// How a command that did not fail ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// Found, or done.
+    Done,
+    /// There is no such key.
+    NotFound,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match start(cli) {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::NotFound) => ExitCode::from(1),
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<Ending> {
+    let filter = EnvFilter::builder().parse(&cli.log);
+    let filter = filter.with_context(|| format!("--log {} is not a filter", cli.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("the runtime does not start")?.block_on(Box::pin(carry_out(cli.command)))
+}
+
+async fn carry_out(command: Command) -> anyhow::Result<Ending> {
+    match command {
+        Command::Dev(args) => args.run().await,
+        Command::Shard(args) => args.run().await,
+        Command::Coordinator(args) => args.run().await,
+        Command::Put(args) => args.run().await,
+        Command::Get(args) => args.run().await,
+        Command::Del(args) => args.run().await,
+        Command::Route(args) => args.run().await,
+        Command::Status(args) => args.run().await,
+    }
+}
+
+/// Help and version go to stdout as clap makes them, a mistake is told in one line.
+fn explain(error: &clap::Error) -> ExitCode {
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let no_command = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if asked_for || no_command {
+        // Nothing is left to do if even this can't be written.
+        drop(error.print());
+        return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    complain(&usage_line(error));
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_well_formed_and_shows_an_example() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+            assert!(help.contains(&format!("sage {}", command.get_name())), "{help}");
+        }
+    }
+
+    #[test]
+    fn every_flag_reads_its_environment_variable() {
+        let mut all = Cli::command();
+        all.build();
+        let commands = all.get_subcommands().filter(|command| command.get_name() != "help");
+        for argument in commands.flat_map(clap::Command::get_arguments) {
+            let Some(flag) = argument.get_long().filter(|flag| *flag != "help") else { continue };
+            let expected = format!("SAGE_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
+        }
+    }
+}

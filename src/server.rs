@@ -1,0 +1,402 @@
+//! Assembly: bind, open, serve, drain. Used by the command line and by nothing else; what it
+//! assembles is in the rooms below.
+//!
+//! The port is bound before the data directory is touched, so that a port in use changes nothing.
+//! A process stops in this order: leadership is handed over, no new request is taken, those under
+//! way are answered, the log is closed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::CoordinatorFace;
+use crate::api::shard::Shard;
+use crate::api::{self, Rpc, coordinator_router, shard_router};
+use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
+use crate::raft::{Replica, ReplicaOptions, Timing};
+use crate::rpc::Dialer;
+use crate::types::clock::{Clock, SystemClock};
+use crate::types::limits::{DRAIN_TIMEOUT, VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
+
+/// What one replica of one group is started with; checked already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShardOptions {
+    /// Where it listens; never 0.
+    pub port: u16,
+    /// On which address.
+    pub listen: IpAddr,
+    /// Its own URL, as others reach it: `http://host:port`.
+    pub advertise: String,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// The URLs of the other members, `http://host:port` each, without itself or duplicates.
+    pub replicas: Vec<String>,
+    /// Replicas that must have a write on disk, at least; the majority counts if it is more.
+    pub quorum: u32,
+    /// The group's name, if one was given.
+    pub id: Option<String>,
+    /// The largest value, in bytes.
+    pub max_value_bytes: usize,
+    /// The time between two heartbeats of a leader.
+    pub heartbeat: Duration,
+    /// The shortest silence after which a follower stands for election.
+    pub election_timeout_min: Duration,
+    /// The longest such silence.
+    pub election_timeout_max: Duration,
+    /// A snapshot is taken after this many bytes of log.
+    pub snapshot_log_bytes: u64,
+    /// Entries kept in the log behind the newest snapshot, for slow followers.
+    pub keep_log_entries: u64,
+}
+
+/// What a coordinator is started with; checked already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CoordinatorOptions {
+    /// Where it listens; 0 for any free port.
+    pub port: u16,
+    /// On which address.
+    pub listen: IpAddr,
+    /// URLs of members of the groups, in any order, without duplicates.
+    pub shards: Vec<String>,
+    /// Tokens of each group, if this coordinator is the first.
+    pub vnodes: u32,
+    /// The largest value, in bytes.
+    pub max_value_bytes: usize,
+}
+
+/// What a whole cluster in one process is started with; checked already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DevOptions {
+    /// Groups.
+    pub shards: u32,
+    /// Replicas of each group.
+    pub replicas: u32,
+    /// The coordinator's port.
+    pub port: u16,
+    /// The directory under which every replica keeps its own.
+    pub data: PathBuf,
+}
+
+/// One HTTP server and what has to be ended with it.
+struct Http {
+    stopping: CancellationToken,
+    upgrades: TaskTracker,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Http {
+    fn serve(
+        listener: TcpListener,
+        router: axum::Router,
+        stopping: CancellationToken,
+        upgrades: TaskTracker,
+    ) -> Self {
+        let listener = listener.tap_io(|tcp| {
+            if let Err(error) = tcp.set_nodelay(true) {
+                tracing::debug!(%error, "could not set TCP_NODELAY");
+            }
+        });
+        let until = stopping.clone().cancelled_owned();
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, router).with_graceful_shutdown(until).await
+        });
+        Self { stopping, upgrades, serving }
+    }
+
+    /// Takes nothing new and waits a while for what is under way.
+    async fn stop(self) {
+        self.stopping.cancel();
+        self.upgrades.close();
+        let drained = async {
+            self.upgrades.wait().await;
+            self.serving.await
+        };
+        match tokio::time::timeout(DRAIN_TIMEOUT, drained).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "serving ended with an error"),
+            Ok(Err(error)) => tracing::warn!(%error, "serving ended with a panic"),
+            Err(_) => tracing::warn!("some connections did not end in time"),
+        }
+    }
+}
+
+/// A running replica.
+pub struct ShardServer {
+    replica: Replica,
+    http: Http,
+    forming: JoinHandle<Result<(), String>>,
+}
+
+impl ShardServer {
+    /// Binds, opens and serves; its group forms in the background.
+    pub async fn start(options: ShardOptions) -> anyhow::Result<Self> {
+        let listener = bind(options.listen, options.port).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let replica = Replica::open(replica_options(&options), clock).await?;
+        let (stopping, upgrades) = (CancellationToken::new(), TaskTracker::new());
+        let router = shard_router(
+            Arc::new(Shard::new(replica.clone())),
+            api::Options { max_value_bytes: options.max_value_bytes },
+            Rpc {
+                service: Arc::new(replica.clone()),
+                shutdown: stopping.clone(),
+                tracker: upgrades.clone(),
+            },
+        );
+        let http = Http::serve(listener, router, stopping, upgrades);
+        tracing::info!(
+            node = %replica.member().node,
+            url = %options.advertise,
+            data = %options.data.display(),
+            "replica serves"
+        );
+        let former = replica.clone();
+        let forming = tokio::spawn(async move { former.form().await });
+        Ok(Self { replica, http, forming })
+    }
+
+    /// Waits until this replica can't go on, and says why. Never returns while all is well.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            reason = self.replica.failed() => anyhow::anyhow!("the replica has failed: {reason}"),
+            reason = refused(&mut self.forming) => anyhow::anyhow!(reason),
+        }
+    }
+
+    /// Hands leadership over, drains and closes.
+    pub async fn stop(self) {
+        self.forming.abort();
+        self.replica.hand_over().await;
+        self.http.stop().await;
+        self.replica.shutdown().await;
+    }
+}
+
+/// Waits until a formation is refused; one that succeeds is never heard of again.
+async fn refused(forming: &mut JoinHandle<Result<(), String>>) -> String {
+    if forming.is_finished() {
+        return std::future::pending().await;
+    }
+    match forming.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(reason)) => reason,
+        Err(error) => format!("forming the group ended with a panic: {error}"),
+    }
+}
+
+/// A running coordinator.
+pub struct CoordinatorServer {
+    coordinator: Arc<Coordinator>,
+    http: Http,
+    stopping: CancellationToken,
+}
+
+impl CoordinatorServer {
+    /// Binds and serves; the ring is found or claimed in the background.
+    pub async fn start(options: CoordinatorOptions) -> anyhow::Result<Self> {
+        let listener = bind(options.listen, options.port).await?;
+        let stopping = CancellationToken::new();
+        let ring = RingOptions { shards: options.shards, vnodes: options.vnodes };
+        let coordinator = Arc::new(Coordinator::start(ring, Dialer::new(None), stopping.clone()));
+        let upgrades = TaskTracker::new();
+        let router = coordinator_router(
+            Arc::clone(&coordinator),
+            api::Options { max_value_bytes: options.max_value_bytes },
+        );
+        let http = Http::serve(listener, router, stopping.child_token(), upgrades);
+        tracing::info!(port = options.port, "coordinator serves");
+        Ok(Self { coordinator, http, stopping })
+    }
+
+    /// Waits until requests for every key can succeed.
+    pub async fn ready(&self) {
+        loop {
+            let state = self.coordinator.ready();
+            if state.ready && state.reason.is_none() {
+                return;
+            }
+            self.coordinator.refreshed().await;
+        }
+    }
+
+    /// Drains and ends.
+    pub async fn stop(self) {
+        self.http.stop().await;
+        self.stopping.cancel();
+    }
+}
+
+/// A running cluster in one process.
+pub struct DevServer {
+    shards: Vec<ShardServer>,
+    coordinator: CoordinatorServer,
+    /// The coordinator's URL.
+    pub url: String,
+    /// The URLs of each group's replicas.
+    pub replicas: Vec<Vec<String>>,
+}
+
+impl DevServer {
+    /// Starts everything; returns before it is ready.
+    pub async fn start(options: DevOptions) -> anyhow::Result<Self> {
+        let plan = dev_plan(&options)?;
+        let starts = plan.iter().flatten().cloned().map(ShardServer::start);
+        let shards = futures::future::try_join_all(starts).await?;
+        let replicas: Vec<Vec<String>> = plan
+            .iter()
+            .map(|group| group.iter().map(|shard| shard.advertise.clone()).collect())
+            .collect();
+        let coordinator = CoordinatorServer::start(CoordinatorOptions {
+            port: options.port,
+            listen: LOOPBACK,
+            shards: replicas.concat(),
+            vnodes: VNODES_DEFAULT,
+            max_value_bytes: VALUE_BYTES_DEFAULT,
+        })
+        .await?;
+        let url = format!("http://{LOOPBACK}:{}", options.port);
+        Ok(Self { shards, coordinator, url, replicas })
+    }
+
+    /// Waits until requests for every key can succeed.
+    pub async fn ready(&self) {
+        self.coordinator.ready().await;
+    }
+
+    /// Waits until a replica can't go on, and says why. Never returns while all is well.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let failures = self.shards.iter_mut().map(|shard| Box::pin(shard.failed()));
+        futures::future::select_all(failures).await.0
+    }
+
+    /// Drains and closes everything.
+    pub async fn stop(self) {
+        self.coordinator.stop().await;
+        let stops = self.shards.into_iter().map(ShardServer::stop);
+        futures::future::join_all(stops).await;
+    }
+}
+
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+/// From the coordinator's port to the first replica's: 4000 and 4101.
+const DEV_PORT_OFFSET: u16 = 101;
+
+fn dev_plan(options: &DevOptions) -> anyhow::Result<Vec<Vec<ShardOptions>>> {
+    let count = u64::from(options.shards) * u64::from(options.replicas);
+    let first = u64::from(options.port) + u64::from(DEV_PORT_OFFSET);
+    if first + count > u64::from(u16::MAX) {
+        bail!("--port {} leaves no room for {count} replicas above it", options.port);
+    }
+    let timing = Timing::default();
+    let port = |group: u32, replica: u32| {
+        u16::try_from(first + u64::from(group * options.replicas + replica))
+            .expect("bounded by the check above")
+    };
+    let url = |group, replica| format!("http://{LOOPBACK}:{}", port(group, replica));
+    let shard = |group: u32, replica: u32| ShardOptions {
+        port: port(group, replica),
+        listen: LOOPBACK,
+        advertise: url(group, replica),
+        data: options.data.join(format!("shard-{}", group + 1)).join(format!("{}", replica + 1)),
+        replicas: (0..options.replicas)
+            .filter(|other| *other != replica)
+            .map(|other| url(group, other))
+            .collect(),
+        quorum: 1,
+        id: Some(format!("shard-{}", group + 1)),
+        max_value_bytes: VALUE_BYTES_DEFAULT,
+        heartbeat: timing.heartbeat,
+        election_timeout_min: timing.election_timeout_min,
+        election_timeout_max: timing.election_timeout_max,
+        snapshot_log_bytes: crate::types::limits::SNAPSHOT_LOG_BYTES_DEFAULT,
+        keep_log_entries: crate::types::limits::KEEP_LOG_ENTRIES_DEFAULT,
+    };
+    let group = |group| (0..options.replicas).map(|replica| shard(group, replica)).collect();
+    Ok((0..options.shards).map(group).collect())
+}
+
+fn replica_options(options: &ShardOptions) -> ReplicaOptions {
+    ReplicaOptions {
+        data: options.data.clone(),
+        url: options.advertise.clone(),
+        peers: options.replicas.clone(),
+        name: options.id.clone(),
+        default_name: format!("shard-{}", options.port),
+        quorum: options.quorum,
+        timing: Timing {
+            heartbeat: options.heartbeat,
+            election_timeout_min: options.election_timeout_min,
+            election_timeout_max: options.election_timeout_max,
+        },
+        snapshot_log_bytes: options.snapshot_log_bytes,
+        keep_log_entries: options.keep_log_entries,
+    }
+}
+
+async fn bind(listen: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(listen, port);
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("can't listen on {address}; is the port in use?"))
+}
+
+/// Runs one replica until it is told to stop, or can't go on: that is the error.
+pub async fn run_shard(options: ShardOptions) -> anyhow::Result<()> {
+    let mut server = ShardServer::start(options).await?;
+    tokio::select! {
+        error = server.failed() => Err(error),
+        stop = stop_requested() => {
+            server.stop().await;
+            stop
+        }
+    }
+}
+
+/// Runs a coordinator until it is told to stop.
+pub async fn run_coordinator(options: CoordinatorOptions) -> anyhow::Result<()> {
+    let server = CoordinatorServer::start(options).await?;
+    let stop = stop_requested().await;
+    server.stop().await;
+    stop
+}
+
+/// Runs a whole cluster until it is told to stop, or a replica can't go on: that is the error.
+/// Calls `ready` once, when requests can succeed.
+pub async fn run_dev(options: DevOptions, ready: impl FnOnce(&DevServer)) -> anyhow::Result<()> {
+    let mut server = DevServer::start(options).await?;
+    let mut stop = std::pin::pin!(stop_requested());
+    let stopped = tokio::select! {
+        () = server.ready() => None,
+        stop = &mut stop => Some(stop),
+    };
+    let stopped = if let Some(stop) = stopped {
+        stop
+    } else {
+        ready(&server);
+        tokio::select! {
+            error = server.failed() => Err(error),
+            stop = stop => stop,
+        }
+    };
+    server.stop().await;
+    stopped
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn stop_requested() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
