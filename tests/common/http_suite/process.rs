@@ -1,0 +1,79 @@
+//! What a process says of itself.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Face, Subject, assert_refused, names};
+
+pub(crate) async fn head_is_get_without_a_body(subject: &Subject) {
+    subject.put("head", &[], b"value").await;
+    for (target, status) in
+        [(subject.kv("head"), 200), (subject.kv("no-head"), 404), ("/kv".into(), 400)]
+    {
+        let got = subject.get(&target).await;
+        let answer = subject.send("HEAD", &target, &[], b"").await;
+        assert_eq!((got.status, answer.status), (status, status), "{target}");
+        for name in ["content-type", "content-length", "etag"] {
+            assert_eq!(answer.header(name), got.header(name), "{target} {name}");
+        }
+    }
+}
+
+pub(crate) async fn the_process_speaks_of_itself(subject: &Subject) {
+    let health = subject.get("/health").await;
+    let role = if subject.face == Face::Shard { "shard" } else { "coordinator" };
+    assert_eq!((health.status, &health.json()["status"]), (200, &json!("ok")));
+    assert_eq!(health.json()["role"], role);
+    let ready = subject.get("/ready").await;
+    assert_eq!((ready.status, ready.json()), (200, json!({"ready": true})));
+    let odd = subject.get("/health?verbose=1").await;
+    assert_refused(&odd, 400, "invalid_parameter");
+    match subject.face {
+        Face::Shard => the_shard_speaks_of_itself(subject).await,
+        Face::Coordinator => the_coordinator_speaks_of_the_ring(subject).await,
+    }
+}
+
+async fn the_shard_speaks_of_itself(subject: &Subject) {
+    for path in ["/status", "/stats", "/status?timeout=1s"] {
+        let status = subject.get(path).await;
+        assert_eq!(status.status, 200, "{status:?}");
+        let body = status.json();
+        for name in ["keys", "bytes", "role", "term", "leader", "last_index", "committed"] {
+            assert!(body.get(name).is_some(), "{name} in {body}");
+        }
+        for name in ["applied", "members", "wal_bytes", "snapshot_bytes"] {
+            assert!(body.get(name).is_some(), "{name} in {body}");
+        }
+    }
+    let bare = subject.get("/rpc").await;
+    assert_refused(&bare, 426, "upgrade_required");
+    assert_eq!(bare.header("upgrade"), Some("sage-rpc/1"));
+    let other = [("connection", "upgrade"), ("upgrade", "websocket")];
+    assert_eq!(subject.send("GET", "/rpc", &other, b"").await.status, 426);
+}
+
+async fn the_coordinator_speaks_of_the_ring(subject: &Subject) {
+    let route = subject.get(&format!("/route?key={}%7Bu%7D:a", subject.prefix)).await;
+    assert_eq!(route.status, 200, "{route:?}");
+    let body = route.json();
+    assert_eq!(names(&body), BTreeSet::from(["key", "shard", "url", "replicas", "hash", "epoch"]));
+    assert_eq!(body["key"], format!("{}{{u}}:a", subject.prefix));
+    let hash = body["hash"].as_str().expect("text");
+    assert!(hash.len() == 16 && u64::from_str_radix(hash, 16).is_ok(), "{hash}");
+    let sibling = subject.get(&format!("/route?key={}%7Bu%7D:b", subject.prefix)).await.json();
+    assert_eq!(sibling["hash"], body["hash"], "a tag is what is hashed");
+    assert_refused(&subject.get("/route").await, 400, "missing_key");
+    assert_refused(&subject.get("/route?key=%ff").await, 400, "invalid_utf8");
+    assert_refused(&subject.get("/route?key=a&raw=true").await, 400, "invalid_parameter");
+
+    let cluster = subject.get("/cluster?timeout=5s").await;
+    assert_eq!(cluster.status, 200, "{cluster:?}");
+    let body = cluster.json();
+    assert_eq!(names(&body), BTreeSet::from(["cluster", "epoch", "vnodes", "groups"]));
+    let shares = body["groups"].as_array().expect("groups").iter();
+    let whole: f64 = shares.map(|group| group["share"].as_f64().expect("a share")).sum();
+    assert!((whole - 1.0).abs() < 0.001, "{whole}");
+    assert_refused(&subject.get("/cluster?timeout=0s").await, 400, "invalid_parameter");
+}

@@ -1,0 +1,162 @@
+//! The command line as a process: what it prints, where, and how it exits.
+
+use std::process::{Output, Stdio};
+
+use sagedb::api::Options;
+use sagedb::types::error::Error;
+use serde_json::{Value as Json, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::fake_kv::{Fake, Mode, Server};
+
+/// Runs `sage` with these words and this stdin.
+async fn sage(base: &str, words: &[&str], stdin: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sage"))
+        .args(words)
+        .env("SAGE_URL", base)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("sage starts");
+    let mut input = child.stdin.take().expect("piped");
+    // It may end before it has read everything.
+    drop(input.write_all(stdin).await);
+    drop(input);
+    child.wait_with_output().await.expect("sage ends")
+}
+
+#[track_caller]
+fn ended(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+/// One line on stderr, nothing on stdout, exit code 2.
+#[track_caller]
+fn failed(output: &Output) -> String {
+    assert_eq!(ended(output, 2), "");
+    let text = String::from_utf8(output.stderr.clone()).expect("UTF-8");
+    assert!(text.starts_with("error: ") && text.trim_end().lines().count() == 1, "{text}");
+    text
+}
+
+async fn working() -> Server {
+    Server::coordinator(Fake::new(Mode::Works), Options::default()).await
+}
+
+#[tokio::test]
+async fn a_value_is_put_got_and_deleted() {
+    let server = working().await;
+    let run = async |words: &[&str]| sage(&server.base, words, b"").await;
+    assert_eq!(ended(&run(&["put", "k", "hello"]).await, 0), "ok (version 1)\n");
+    assert_eq!(ended(&run(&["get", "k"]).await, 0), "hello\n");
+    for level in ["linearizable", "lease", "stale"] {
+        assert_eq!(ended(&run(&["get", "k", "--consistency", level]).await, 0), "hello\n");
+    }
+    assert_eq!(ended(&run(&["del", "k"]).await, 0), "ok (deleted)\n");
+    assert_eq!(ended(&run(&["del", "k"]).await, 0), "ok (was not there)\n");
+    let missing = run(&["get", "k"]).await;
+    assert_eq!((ended(&missing, 1), missing.stderr.len()), (String::new(), 0));
+    assert_eq!(ended(&run(&["get", "k", "-o", "json"]).await, 1), "{\"found\":false}\n");
+}
+
+#[tokio::test]
+async fn scripts_get_the_answer_of_the_api() {
+    let server = working().await;
+    let run = async |words: &[&str]| sage(&server.base, words, b"").await;
+    let stored = r#"{"b":12345678901234567890123,"a":1}"#;
+    let put = ended(&run(&["put", "k", stored, "--json", "-o", "json"]).await, 0);
+    let put: Json = serde_json::from_str(&put).expect("JSON");
+    assert_eq!((&put["ok"], &put["version"]), (&json!(true), &json!(1)));
+    let got = ended(&run(&["get", "k", "-o", "json"]).await, 0);
+    assert!(got.starts_with(&format!("{{\"found\":true,\"value\":{stored},\"ts\":")), "{got}");
+    assert_eq!(ended(&run(&["get", "k"]).await, 0), format!("{stored}\n"));
+    let deleted = ended(&run(&["del", "k", "-o", "json"]).await, 0);
+    assert_eq!(serde_json::from_str::<Json>(&deleted).expect("JSON")["existed"], true);
+    let route = ended(&run(&["route", "k", "-o", "json"]).await, 0);
+    assert_eq!(serde_json::from_str::<Json>(&route).expect("JSON")["key"], "k");
+    let status = ended(&run(&["status", "-o", "json"]).await, 0);
+    assert_eq!(serde_json::from_str::<Json>(&status).expect("JSON")["vnodes"], 100);
+}
+
+#[tokio::test]
+async fn bytes_go_in_and_come_out_as_they_are() {
+    let server = working().await;
+    let bytes = b"\x00\xff\n\n";
+    for words in [&["put", "k", "-", "--bytes"][..], &["put", "k", "--file", "-", "--bytes"]] {
+        ended(&sage(&server.base, words, bytes).await, 0);
+        let got = sage(&server.base, &["get", "k"], b"").await;
+        assert_eq!(got.stdout, bytes);
+    }
+    let text = failed(&sage(&server.base, &["put", "k", "-"], bytes).await);
+    assert!(text.contains("--bytes"), "{text}");
+}
+
+#[tokio::test]
+async fn eyes_get_tables() {
+    let server = working().await;
+    let status = ended(&sage(&server.base, &["status"], b"").await, 0);
+    assert!(status.contains("GROUP  REPLICA") && status.contains("leader"), "{status}");
+    let route = ended(&sage(&server.base, &["route", "{u}:a"], b"").await, 0);
+    assert!(route.starts_with("shard     fake\nurl       http://127.0.0.1:4101\n"), "{route}");
+    let shard = Server::shard(Fake::new(Mode::Works), Options::default()).await;
+    let status = ended(&sage(&shard.base, &["status"], b"").await, 0);
+    assert!(status.contains("MEMBER") && status.contains("leader"), "{status}");
+}
+
+#[tokio::test]
+async fn a_mistake_is_one_line_and_exit_2() {
+    let base = "http://127.0.0.1:1";
+    let cases: [(&[&str], &str); 9] = [
+        (&["shrad"], "shard"),
+        (&["dev", "--shard", "3"], "--shards"),
+        (&["shard", "--quorum", "2"], "--quorum 2"),
+        (&["shard", "--replicas", "https://a:1"], "https"),
+        (&["coordinator", "--shards", "nonsense"], "nonsense"),
+        (&["put", "k"], "VALUE"),
+        (&["get", "k", "--url", "http://a"], "--url"),
+        (&["get", "k", "--timeout", "61s"], "--timeout"),
+        (&["get", "k", "--log", "sagedb=loud"], "--log"),
+    ];
+    for (words, sentence) in cases {
+        let text = failed(&sage(base, words, b"").await);
+        assert!(text.contains(sentence), "{words:?}: {text}");
+    }
+    let no_words = sage(base, &[], b"").await;
+    assert_eq!(ended(&no_words, 2), "");
+    assert!(ended(&sage(base, &["--help"], b"").await, 0).contains("Example"));
+    assert!(ended(&sage(base, &["--version"], b"").await, 0).starts_with("sage "));
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_exit_2() {
+    let refused = failed(&sage("http://127.0.0.1:1", &["get", "k"], b"").await);
+    assert!(refused.contains("can't reach http://127.0.0.1:1"), "{refused}");
+    let failing = Fake::new(Mode::Fails(Error::unavailable("no leader yet")));
+    let server = Server::coordinator(failing, Options::default()).await;
+    for words in
+        [&["put", "k", "v"][..], &["get", "k"], &["del", "k"], &["route", "k"], &["status"]]
+    {
+        assert_eq!(failed(&sage(&server.base, words, b"").await), "error: no leader yet\n");
+    }
+    let hanging = Server::coordinator(Fake::new(Mode::Hangs), Options::default()).await;
+    let words = ["put", "k", "v", "--timeout", "500ms"];
+    let unknown = failed(&sage(&hanging.base, &words, b"").await);
+    assert!(unknown.contains("the outcome of the write is unknown"), "{unknown}");
+}
+
+#[tokio::test]
+async fn flags_are_read_from_the_environment() {
+    let server = working().await;
+    let output = Command::new(env!("CARGO_BIN_EXE_sage"))
+        .args(["put", "k", "{}"])
+        .envs([("SAGE_URL", server.base.as_str()), ("SAGE_OUTPUT", "json"), ("SAGE_JSON", "1")])
+        .output();
+    let output = output.await.expect("sage runs");
+    assert!(ended(&output, 0).starts_with("{\"ok\":true"));
+    let got = ended(&sage(&server.base, &["get", "k", "-o", "json"], b"").await, 0);
+    assert!(got.contains("\"value\":{}"), "{got}");
+}

@@ -1,0 +1,225 @@
+//! The Rust client: typed values, typed errors, and never a write sent twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use sagedb::api::Options;
+use sagedb::client::{Client, ClientError};
+use sagedb::types::error::{Error, WriteOutcome};
+use sagedb::types::http::Role;
+use sagedb::types::kv::Consistency;
+use sagedb::types::value::{Value, ValueKind};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::fake_kv::{Fake, Mode, Server};
+use crate::http_suite::raw_http::patiently;
+
+/// A server that is none of ours: reads each request, then answers with fixed bytes and closes,
+/// or says nothing at all.
+struct Rude {
+    base: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Rude {
+    async fn start(reply: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            let mut silent = Vec::new();
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                    if socket.read_buf(&mut request).await.expect("readable") == 0 {
+                        break;
+                    }
+                }
+                seen.fetch_add(1, Ordering::SeqCst);
+                match reply {
+                    Some(reply) => socket.write_all(reply.as_bytes()).await.expect("writable"),
+                    None => silent.push(socket),
+                }
+            }
+        });
+        Self { base, requests }
+    }
+}
+
+/// A URL where nobody listens.
+async fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+async fn working() -> Server {
+    Server::coordinator(Fake::new(Mode::Works), Options::default()).await
+}
+
+async fn failing(error: Error) -> Server {
+    Server::coordinator(Fake::new(Mode::Fails(error)), Options::default()).await
+}
+
+fn client<const N: usize>(urls: [&str; N]) -> Client {
+    Client::new(urls).expect("valid URLs")
+}
+
+#[tokio::test]
+async fn values_of_every_kind_come_back_as_they_were_stored() {
+    let server = working().await;
+    let client = client([&server.base]);
+    let json = Value::new(ValueKind::Json, r#"{"b":12345678901234567890123,"a":"x"}"#.into());
+    let values = [
+        Value::text("text"),
+        Value::text(""),
+        Value::text("\"quoted\""),
+        Value::new(ValueKind::Json, "\"quoted\"".into()).expect("JSON"),
+        json.expect("JSON"),
+        Value::bytes(&b"\x00\xff"[..]),
+    ];
+    for value in values {
+        let written = client.put("{a} &=+%\u{e9}", value.clone()).await.expect("written");
+        let item = client.get("{a} &=+%\u{e9}").await.expect("read").expect("found");
+        assert_eq!((item.value, item.version, item.ts), (value, written.version, written.ts));
+    }
+    let stale = client.get_with("{a} &=+%\u{e9}", Consistency::Stale).await.expect("read");
+    assert!(stale.is_some());
+    assert_eq!(client.delete("{a} &=+%\u{e9}").await.expect("deleted").existed, Some(true));
+    assert_eq!(client.delete("{a} &=+%\u{e9}").await.expect("deleted").existed, Some(false));
+    assert_eq!(client.get("{a} &=+%\u{e9}").await, Ok(None));
+}
+
+#[tokio::test]
+async fn each_kind_of_server_speaks_of_itself() {
+    let coordinator = working().await;
+    let shard = Server::shard(Fake::new(Mode::Works), Options::default()).await;
+    let client_of = |server: &Server| client([&server.base]);
+    let (coordinator, shard) = (client_of(&coordinator), client_of(&shard));
+    assert_eq!(coordinator.route("a").await.expect("a route").key, "a");
+    assert_eq!(coordinator.cluster().await.expect("a cluster").vnodes, 100);
+    assert_eq!(shard.status().await.expect("a status").role, Role::Leader);
+    assert_eq!(shard.health().await.expect("health").role, "shard");
+    assert!(shard.ready().await.expect("readiness").ready);
+    let wrong = coordinator.status().await.expect_err("a coordinator has no /status");
+    assert!(matches!(wrong, ClientError::Api { status: 404, .. }), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_ready_says_why_to_the_client_too() {
+    let server = failing(Error::unavailable("no leader yet")).await;
+    let ready = client([&server.base]).ready().await.expect("an answer");
+    assert_eq!((ready.ready, ready.reason.as_deref()), (false, Some("no leader yet")));
+}
+
+#[tokio::test]
+async fn a_refusal_is_typed() {
+    let server = working().await;
+    let error = client([&server.base]).put("", Value::text("x")).await.expect_err("no key");
+    let expected = ClientError::Api {
+        status: 400,
+        code: "missing_key".into(),
+        error: "missing key".into(),
+        outcome: WriteOutcome::NotApplied,
+    };
+    assert_eq!(error, expected);
+}
+
+#[tokio::test]
+async fn nobody_there_means_not_applied() {
+    let error = client([&nobody().await]).put("a", Value::text("x")).await.expect_err("nobody");
+    assert!(matches!(error, ClientError::Connect { .. }), "{error:?}");
+    assert_eq!(error.outcome(), WriteOutcome::NotApplied);
+}
+
+#[tokio::test]
+async fn a_write_goes_on_while_nothing_can_have_been_applied() {
+    let refusing = failing(Error::unavailable("no leader")).await;
+    let works = working().await;
+    let client = client([&nobody().await, &refusing.base, &works.base]);
+    for _ in 0..2 {
+        client.put("a", Value::text("x")).await.expect("the third takes it");
+    }
+    assert!(client.get("a").await.expect("read").is_some());
+}
+
+#[tokio::test]
+async fn a_write_that_may_have_been_taken_is_never_sent_again() {
+    let proxy = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 4\r\n\r\noops";
+    let moved = "HTTP/1.1 307 Moved\r\nlocation: /kv?key=a\r\ncontent-length: 0\r\n\r\n";
+    let odd_refusal =
+        "HTTP/1.1 503 No\r\ncontent-length: 26\r\n\r\n{\"error\":\"x\",\"code\":\"busy\"}";
+    let torn = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"ok\":true";
+    for reply in [
+        Some(""),
+        Some("HTTP/1.1 2"),
+        Some(proxy),
+        Some(moved),
+        Some(odd_refusal),
+        Some(torn),
+        None,
+    ] {
+        let (rude, works) = (Rude::start(reply).await, working().await);
+        let client = client([&rude.base, &works.base]).with_timeout(Duration::from_millis(500));
+        let error = patiently(client.put("a", Value::text("x"))).await.expect_err("no answer");
+        assert_eq!(error.outcome(), WriteOutcome::Unknown, "{reply:?} {error:?}");
+        assert_eq!(rude.requests.load(Ordering::SeqCst), 1, "{reply:?}");
+        // A read is free to go on, and shows that the second server never saw the write.
+        assert_eq!(patiently(client.get("a")).await, Ok(None), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_servers_word_that_the_outcome_is_unknown_is_final() {
+    let (unknown, works) =
+        (failing(Error::outcome_unknown("the leader died")).await, working().await);
+    let client = client([&unknown.base, &works.base]);
+    let error = client.put("a", Value::text("x")).await.expect_err("unknown");
+    assert_eq!(error, ClientError::OutcomeUnknown { reason: "the leader died".into() });
+    assert_eq!(client.get("a").await, Ok(None), "the other server was not asked to write");
+}
+
+#[tokio::test]
+async fn every_call_ends_within_its_timeout() {
+    let rude = Rude::start(None).await;
+    let client = client([&rude.base]).with_timeout(Duration::from_millis(300));
+    let begun = Instant::now();
+    let write = patiently(client.put("a", Value::text("x"))).await.expect_err("no answer");
+    let read = patiently(client.get("a")).await.expect_err("no answer");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let is_timeout = |error: &ClientError| matches!(error, ClientError::Timeout { .. });
+    assert!(is_timeout(&write) && is_timeout(&read), "{write:?} {read:?}");
+    assert_eq!(write.outcome(), WriteOutcome::Unknown);
+    assert_eq!(read.outcome(), WriteOutcome::NotApplied);
+}
+
+#[tokio::test]
+async fn the_servers_own_answer_comes_before_the_timeout() {
+    let server = Server::shard(Fake::new(Mode::Hangs), Options::default()).await;
+    let client = client([&server.base]).with_timeout(Duration::from_secs(1));
+    let write = client.put("a", Value::text("x")).await.expect_err("it hangs");
+    assert!(matches!(write, ClientError::OutcomeUnknown { .. }), "{write:?}");
+    let read = client.get("a").await.expect_err("it hangs");
+    assert!(matches!(read, ClientError::Api { status: 503, .. }), "{read:?}");
+}
+
+#[tokio::test]
+async fn the_server_that_answered_last_is_asked_first() {
+    let (rude, works) = (Rude::start(Some("")).await, working().await);
+    let client = client([&rude.base, &works.base]);
+    for _ in 0..3 {
+        assert_eq!(client.get("a").await, Ok(None));
+    }
+    assert_eq!(rude.requests.load(Ordering::SeqCst), 1);
+    client.put("a", Value::text("x")).await.expect("the good server takes it at once");
+}
+
+#[test]
+fn urls_are_checked_before_anything_is_sent() {
+    for urls in [&[][..], &["https://a:1"], &["http://a:1", "b:2"]] {
+        let error = Client::new(urls).expect_err("bad URLs");
+        assert!(matches!(error, ClientError::Config { .. }), "{error:?}");
+    }
+}

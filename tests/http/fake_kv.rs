@@ -1,0 +1,248 @@
+//! Stores without a group behind them: one that works, in memory, and one that fails as told.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+
+use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, shard_router};
+use sagedb::rpc::{FrameReceiver, FrameSender, Service};
+use sagedb::types::deadline::Deadline;
+use sagedb::types::error::Error;
+use sagedb::types::hash::Token;
+use sagedb::types::http::{ClusterBody, GroupBody, ReadyBody, Role, RouteBody, ShardStatus};
+use sagedb::types::ids::{ClusterId, GroupId, NodeId};
+use sagedb::types::item::Item;
+use sagedb::types::key::Key;
+use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
+use sagedb::types::peer::{Hello, Reply, Request};
+use sagedb::types::value::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How a store behaves.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// As it should.
+    Works,
+    /// Every call fails with this.
+    Fails(Error),
+    /// No call ever ends.
+    Hangs,
+    /// Writes are answered as reads and reads as writes.
+    Confused,
+}
+
+/// A store in memory.
+#[derive(Debug)]
+pub(crate) struct Fake {
+    mode: Mode,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    index: u64,
+    versions: BTreeMap<Key, u64>,
+    items: BTreeMap<Key, Item>,
+}
+
+impl Fake {
+    pub(crate) fn new(mode: Mode) -> Arc<Self> {
+        Arc::new(Self { mode, state: Mutex::default() })
+    }
+
+    fn answer(&self, request: KvRequest) -> KvReply {
+        let mut state = self.state.lock().expect("no panic under the lock");
+        match request {
+            KvRequest::Put { key, value } => KvReply::Written(state.write(key, Some(value))),
+            KvRequest::Delete { key } => KvReply::Written(state.write(key, None)),
+            KvRequest::Get { key, consistency } => KvReply::Read(Read {
+                at: state.at(),
+                item: state.items.get(&key).cloned(),
+                lag_ms: (consistency == Consistency::Stale).then_some(7),
+            }),
+        }
+    }
+}
+
+impl State {
+    fn at(&self) -> GroupIndex {
+        GroupIndex { group: "fake".into(), index: self.index }
+    }
+
+    fn write(&mut self, key: Key, value: Option<Value>) -> Written {
+        self.index += 1;
+        let version = self.versions.entry(key.clone()).or_default();
+        *version += 1;
+        let (version, ts) = (*version, 1_755_248_123_456 + self.index);
+        let before = match value {
+            Some(value) => self.items.insert(key, Item { value, ts, version }),
+            None => self.items.remove(&key),
+        };
+        Written { at: self.at(), ts, version, existed: before.is_some(), acks: 2, quorum: 2 }
+    }
+}
+
+impl Kv for Fake {
+    async fn call(&self, request: KvRequest, _deadline: Deadline) -> Result<KvReply, Error> {
+        match &self.mode {
+            Mode::Works => Ok(self.answer(request)),
+            Mode::Fails(error) => Err(error.clone()),
+            Mode::Hangs => pending().await,
+            Mode::Confused => {
+                let key = request.key().clone();
+                let opposite = if request.is_write() {
+                    KvRequest::Get { key, consistency: Consistency::Linearizable }
+                } else {
+                    KvRequest::Delete { key }
+                };
+                Ok(self.answer(opposite))
+            }
+        }
+    }
+}
+
+impl ShardFace for Fake {
+    fn status(&self) -> ShardStatus {
+        ShardStatus {
+            node: NodeId(1),
+            url: "http://127.0.0.1:4101".into(),
+            group: Some(GroupId(2)),
+            name: Some("fake".into()),
+            role: Role::Leader,
+            term: 1,
+            leader: Some(NodeId(1)),
+            leader_url: Some("http://127.0.0.1:4101".into()),
+            last_index: Some(9),
+            committed: Some(9),
+            applied: None,
+            lag_ms: Some(0),
+            members: Vec::new(),
+            quorum: 1,
+            keys: 3,
+            bytes: 30,
+            cluster: None,
+            epoch: 0,
+            wal_bytes: 100,
+            snapshot_bytes: 0,
+            snapshot_index: None,
+            purged: None,
+        }
+    }
+
+    fn ready(&self) -> ReadyBody {
+        readiness(&self.mode)
+    }
+}
+
+impl CoordinatorFace for Fake {
+    fn route(&self, key: &Key) -> Result<RouteBody, Error> {
+        if let Mode::Fails(error) = &self.mode {
+            return Err(error.clone());
+        }
+        Ok(RouteBody {
+            key: key.to_string(),
+            shard: "fake".into(),
+            url: "http://127.0.0.1:4101".into(),
+            replicas: vec!["http://127.0.0.1:4101".into()],
+            hash: format!("{:016x}", Token::of_key(key).0),
+            epoch: 1,
+        })
+    }
+
+    async fn cluster(&self, _deadline: Deadline) -> Result<ClusterBody, Error> {
+        match &self.mode {
+            Mode::Fails(error) => return Err(error.clone()),
+            Mode::Hangs => pending().await,
+            Mode::Works | Mode::Confused => (),
+        }
+        let group = GroupBody {
+            id: GroupId(2),
+            name: "fake".into(),
+            share: 1.0,
+            leader: Some("http://127.0.0.1:4101".into()),
+            members: vec!["http://127.0.0.1:4101".into()],
+            replicas: vec![self.status()],
+            unreachable: Vec::new(),
+        };
+        Ok(ClusterBody { cluster: ClusterId(3), epoch: 1, vnodes: 100, groups: vec![group] })
+    }
+
+    fn ready(&self) -> ReadyBody {
+        readiness(&self.mode)
+    }
+}
+
+fn readiness(mode: &Mode) -> ReadyBody {
+    match mode {
+        Mode::Works | Mode::Confused => ReadyBody { ready: true, reason: None },
+        Mode::Fails(error) => ReadyBody { ready: false, reason: Some(error.to_string()) },
+        Mode::Hangs => ReadyBody { ready: false, reason: Some("no leader yet".into()) },
+    }
+}
+
+/// Welcomes nobody.
+#[derive(Debug)]
+pub(crate) struct Unwelcoming;
+
+impl Service for Unwelcoming {
+    fn welcome(&self, _hello: &Hello) -> Result<(), String> {
+        Err("nobody is welcome here".into())
+    }
+
+    async fn call(&self, _from: Option<NodeId>, _request: Request) -> Reply {
+        Reply::NotReady("a fake".into())
+    }
+
+    async fn stream(&self, _hello: Hello, _sender: FrameSender, _receiver: FrameReceiver) {}
+}
+
+/// A server on a free port of the loopback; it ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) base: String,
+    /// Of a shard: ends its rpc connections.
+    pub(crate) shutdown: CancellationToken,
+    /// Of a shard: counts its rpc connections.
+    pub(crate) tracker: TaskTracker,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves `fake` as a shard.
+    pub(crate) async fn shard(fake: Arc<Fake>, options: Options) -> Self {
+        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let rpc = Rpc {
+            service: Arc::new(Unwelcoming),
+            shutdown: shutdown.clone(),
+            tracker: tracker.clone(),
+        };
+        Self::start(shard_router(fake, options, rpc), shutdown, tracker).await
+    }
+
+    /// Serves `fake` as a coordinator.
+    pub(crate) async fn coordinator(fake: Arc<Fake>, options: Options) -> Self {
+        let router = coordinator_router(fake, options);
+        Self::start(router, CancellationToken::new(), TaskTracker::new()).await
+    }
+
+    async fn start(
+        router: axum::Router,
+        shutdown: CancellationToken,
+        tracker: TaskTracker,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let serve = async move { axum::serve(listener, router).await.expect("serves") };
+        Self { base, shutdown, tracker, task: tokio::spawn(serve) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.task.abort();
+    }
+}

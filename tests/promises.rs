@@ -1,0 +1,23 @@
+//! Black-box tests over real `sage` processes: one module for each promise, in its own file.
+//!
+//! They know the command line and the HTTP API and nothing else. All are one binary, so that it
+//! is linked once and tests run side by side; `cargo test --test promises failover` runs one file.
+//! How they start, wait for and end servers is in `common`.
+
+mod common;
+
+mod bad_days;
+mod bad_input;
+mod bounded_disk;
+mod cli;
+mod consistency;
+mod dev;
+mod failover;
+mod forming;
+mod one_group;
+mod power_off;
+mod quick_start;
+mod stopping;
+mod two_coordinators;
+mod wiped_replica;
+mod wrong_shard;

@@ -1,0 +1,155 @@
+//! Rules about the code itself, checked by reading it: floors, headers, sizes.
+//!
+//! A room of `src/` imports only from rooms below it, some crates stay in one room, and the harness
+//! sees only what a client sees. Each rule is checked against a text that breaks it, too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may import whom: a room sees only the ones listed after it.
+const FLOORS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("rpc", &["types"]),
+    ("store", &["types"]),
+    ("client", &["types"]),
+    ("bench", &["types", "client"]),
+    ("raft", &["types", "rpc", "store"]),
+    ("api", &["types", "rpc", "raft"]),
+    ("coordinator", &["types", "rpc", "api"]),
+    ("server", &["types", "rpc", "store", "raft", "api", "coordinator"]),
+    ("cli", &["types", "client", "bench", "server"]),
+];
+
+/// Crates that stay where they are: (crate, the only rooms that name it).
+const HOMES: &[(&str, &[&str])] = &[
+    ("openraft", &["raft"]),
+    ("axum", &["api", "server"]),
+    ("sled", &["store"]),
+    ("imbl", &["store"]),
+    ("lz4_flex", &["store"]),
+    ("sha2", &["types"]),
+    ("reqwest", &["client", "rpc"]),
+    ("clap", &["cli"]),
+    ("tokio", &["rpc", "store", "raft", "api", "coordinator", "server", "cli", "client", "bench"]),
+];
+
+/// What `jepsen/` may see of the library: what a client sees.
+const HARNESS: &[&str] = &["client", "types"];
+
+const FILE_LINES_MAX: usize = 500;
+
+#[test]
+fn every_file_keeps_the_rules() {
+    let mut files = Vec::new();
+    for directory in ["src", "tests", "jepsen"] {
+        files.extend(sources(Path::new(directory)));
+    }
+    assert!(files.len() > 10, "the sources are where this test looks: {files:?}");
+    let faults: Vec<String> = files
+        .iter()
+        .flat_map(|path| faults(path, &fs::read_to_string(path).expect("source is readable")))
+        .collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_rule_finds_what_breaks_it() {
+    let long = format!("//! Long.\n{}", "\n".repeat(FILE_LINES_MAX));
+    let cases = [
+        ("src/types/key.rs", "use std::fmt;", "no module header"),
+        ("src/types/key.rs", long.as_str(), "longer than"),
+        ("src/raft/mod.rs", "//! H.\nuse crate::{types, rpc};", "hides a floor"),
+        ("src/raft/a/b.rs", "//! H.\nuse super::super::c;", "hides a floor"),
+        ("src/attic/mod.rs", "//! H.", "has no floor"),
+        ("src/types/key.rs", "//! H.\nuse crate::rpc::frame;", "imports `rpc`"),
+        ("src/coordinator/ring.rs", "//! H.\nuse crate::raft::Replica;", "imports `raft`"),
+        ("src/client.rs", "//! H.\nlet x = crate::api::Kv;", "imports `api`"),
+        ("src/store/wal/mod.rs", "//! H.\nuse openraft::Vote;", "names `openraft`"),
+        ("src/types/clock.rs", "//! H.\nuse tokio::time;", "names `tokio`"),
+        ("jepsen/src/run.rs", "//! H.\nuse sagedb::raft::Replica;", "sees `raft`"),
+        ("tests/dev.rs", "fn main() {}", "no module header"),
+    ];
+    for (path, text, fault) in cases {
+        let found = faults(Path::new(path), text);
+        assert!(found.iter().any(|line| line.contains(fault)), "{path}: {fault}: {found:?}");
+    }
+    let fine = "//! H.\n// use crate::rpc::x;\nuse crate::types::key::Key;\nlet x = unsled::y;";
+    assert_eq!(faults(Path::new("src/rpc/frame.rs"), fine), Vec::<String>::new());
+}
+
+/// What is wrong with one file.
+fn faults(path: &Path, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !text.starts_with("//!") {
+        faults.push("has no module header".to_string());
+    }
+    if text.lines().count() > FILE_LINES_MAX {
+        faults.push(format!("is longer than {FILE_LINES_MAX} lines: two stories?"));
+    }
+    if path.starts_with("src") {
+        faults.extend(floor_faults(path, text));
+    }
+    if path.starts_with("jepsen") {
+        let named = FLOORS.iter().map(|(name, _)| *name).filter(|name| !HARNESS.contains(name));
+        for name in named.filter(|name| names(text, &format!("sagedb::{name}"))) {
+            faults.push(format!("sees `{name}`; the harness is a client, like any other"));
+        }
+    }
+    faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect()
+}
+
+fn floor_faults(path: &Path, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if code(text).any(|line| line.contains("crate::{") || line.contains("super::super")) {
+        faults.push("hides a floor: write `use crate::<floor>::…`, a line for each".to_string());
+    }
+    let Some(room) = room_of(path) else { return faults };
+    let Some((_, below)) = FLOORS.iter().find(|(name, _)| *name == room) else {
+        faults.push(format!("room `{room}` has no floor: add it to FLOORS"));
+        return faults;
+    };
+    for (name, _) in FLOORS {
+        let imported = names(text, &format!("crate::{name}"));
+        if imported && *name != room && !below.contains(name) {
+            faults.push(format!("imports `{name}`, which isn't below `{room}`"));
+        }
+    }
+    for (krate, homes) in HOMES {
+        if names(text, krate) && !homes.contains(&room.as_str()) {
+            faults.push(format!("names `{krate}`, which lives in {homes:?}"));
+        }
+    }
+    faults
+}
+
+/// Whether a line of code uses `path`, followed by `::`, and not as the end of a longer name.
+fn names(text: &str, path: &str) -> bool {
+    let used = format!("{path}::");
+    code(text).any(|line| {
+        line.match_indices(&used).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            !before.is_some_and(|before| before.is_alphanumeric() || "_:".contains(before))
+        })
+    })
+}
+
+/// The lines that are not comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+}
+
+/// `src/store/wal/record.rs` -> `store`; `src/lib.rs` and `src/main.rs` belong to no floor.
+fn room_of(path: &Path) -> Option<String> {
+    let first = path.components().nth(1)?.as_os_str().to_str()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (!matches!(name, "lib" | "main")).then(|| name.to_string())
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("the directory exists");
+    let paths = entries.map(|entry| entry.expect("the entry is readable").path());
+    paths
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|ext| ext == "rs"))
+        .collect()
+}
