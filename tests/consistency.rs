@@ -4,7 +4,6 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::common::group::Group;
 use crate::common::http::{Answer, FORM};
 use crate::common::until::{SOON, until};
 use crate::common::world::World;
@@ -120,7 +119,7 @@ async fn a_leader_that_lost_its_followers_serves_no_fresh_read() {
 #[tokio::test]
 async fn a_follower_forwards_writes_and_deletes() {
     let mut world = World::new().await;
-    let mut group: Group = world.started("group", 3, &["--quorum", "3"]).await;
+    let mut group = world.started("group", 3, &["--quorum", "3"]).await;
     let follower = group.follower(&world.http).await;
     let url = group.nodes[follower].url.clone();
     let body = Some((FORM, b"v".to_vec()));

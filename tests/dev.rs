@@ -20,17 +20,18 @@ fn dev(world: &mut World) -> Node {
     node
 }
 
-/// Starts it and waits for the `count`th line that says how to `curl` a first value.
-async fn started(node: &mut Node, count: usize) -> (String, Duration) {
+/// Starts it and waits for a new line that says how to `curl` a first value.
+async fn started(node: &mut Node) -> (String, Duration) {
+    let log = node.launch.log();
+    let before = std::fs::read_to_string(&log).unwrap_or_default().len();
     let start = Instant::now();
     node.start().expect("sage can be started");
-    let log = node.launch.log();
     let line = until("it prints a curl line", SOON, async || {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let text = std::fs::read_to_string(&log).unwrap_or_default().split_off(before);
         // Only whole lines: the last may be half written.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let mut lines = whole.lines().filter(|line| line.contains("curl -X PUT"));
-        lines.nth(count - 1).map(String::from).ok_or(text.clone())
+        lines.next().map(String::from).ok_or(text.clone())
     })
     .await;
     (line, start.elapsed())
@@ -40,7 +41,7 @@ async fn started(node: &mut Node, count: usize) -> (String, Duration) {
 async fn ctrl_c_stops_it_and_a_second_start_finds_the_data() {
     let mut world = World::alone().await;
     let mut node = dev(&mut world);
-    let (line, took) = started(&mut node, 1).await;
+    let (line, took) = started(&mut node).await;
     println!("the curl line came after {took:?}");
     let url = node.url.clone();
     let named = line.contains(&url) || line.contains(&url.replace("127.0.0.1", "localhost"));
@@ -54,7 +55,7 @@ async fn ctrl_c_stops_it_and_a_second_start_finds_the_data() {
     let ended = command::stop(&mut node, Signal::INT).await;
     assert_eq!(ended.code(), Some(0), "Ctrl-C is no failure");
 
-    let (_, took) = started(&mut node, 2).await;
+    let (_, took) = started(&mut node).await;
     println!("the second curl line came after {took:?}");
     for key in 0..50 {
         let answer = world.http.get(&url, &format!("key-{key}")).await.expect(200);
@@ -68,7 +69,7 @@ async fn ctrl_c_stops_it_and_a_second_start_finds_the_data() {
 async fn it_is_three_groups_of_three() {
     let mut world = World::alone().await;
     let mut node = dev(&mut world);
-    started(&mut node, 1).await;
+    started(&mut node).await;
     let answer = world.http.path(&node.url, "/cluster", &[]).await.expect("an answer");
     let cluster = answer.expect(200).json();
     let groups = cluster["groups"].as_array().expect("groups");

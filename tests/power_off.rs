@@ -3,6 +3,9 @@
 
 use std::slice;
 
+use rustix::process::Signal;
+
+use crate::common::group::Group;
 use crate::common::load::Load;
 use crate::common::world::World;
 
@@ -23,14 +26,18 @@ async fn an_acknowledged_write_survives_killing_every_process() {
     for round in ["first", "second"] {
         let load = Load::start(round, slice::from_ref(&coordinator.url), 16);
         load.until_more(1_000).await;
-        // All at once, in the middle of the writes; the load ends only after that.
+        // In the middle of the writes: the load ends only after that. Nobody waits for anybody.
+        let replicas = groups.iter_mut().flat_map(|group| &mut group.nodes);
+        for node in replicas.chain([&mut coordinator]) {
+            node.process.as_mut().expect("it runs").signal(Signal::KILL);
+        }
         for group in &mut groups {
             group.kill();
         }
         coordinator.kill();
         rounds.push(load.stop().await);
 
-        groups.iter_mut().for_each(crate::common::group::Group::start);
+        groups.iter_mut().for_each(Group::start);
         coordinator.start().expect("the coordinator can be started");
         world.until_ready(&coordinator.url).await;
         for written in &rounds {

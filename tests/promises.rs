@@ -14,6 +14,7 @@ mod consistency;
 mod dev;
 mod failover;
 mod forming;
+mod harness;
 mod one_group;
 mod power_off;
 mod quick_start;

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::common::command::stop;
 use crate::common::load::Load;
+use crate::common::until::{SOON, until};
 use crate::common::world::World;
 
 /// Elections that wait for silence take at least this long here: a handover doesn't.
@@ -61,7 +62,7 @@ async fn a_replica_stops_also_while_it_waits_for_its_group() {
     let node = &mut group.nodes[0];
     node.start().expect("a replica can be started");
     let url = node.url.clone();
-    crate::common::until::until("it serves", crate::common::until::SOON, async || {
+    until("it serves", SOON, async || {
         let health = world.http.path(&url, "/health", &[]).await;
         health.map(|_| ()).map_err(|error| format!("{error:?}"))
     })

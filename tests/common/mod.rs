@@ -4,6 +4,7 @@
 pub(crate) mod command;
 pub(crate) mod group;
 pub(crate) mod http;
+pub(crate) mod http_suite;
 pub(crate) mod load;
 pub(crate) mod node;
 pub(crate) mod ports;

@@ -52,7 +52,7 @@ impl Launch {
 /// A running or ended process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
     ended: Option<ExitStatus>,
 }
 

@@ -25,6 +25,12 @@ impl Slots {
         Self::hold(count()).await
     }
 
+    /// Whether somebody could have a slot now.
+    pub(crate) fn is_one_free() -> bool {
+        let directory = std::env::temp_dir().join("sage-slots");
+        (0..count()).any(|slot| open(&directory, &slot.to_string()).try_lock().is_ok())
+    }
+
     /// Takes slots behind a turnstile, so that whoever wants all of them gets his turn.
     async fn hold(wanted: usize) -> Self {
         let directory = std::env::temp_dir().join("sage-slots");
