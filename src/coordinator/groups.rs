@@ -42,6 +42,7 @@ impl Groups {
         if !identity.members.is_empty() {
             let members = identity.members.iter();
             live.members = members.map(|member| (member.url.clone(), Some(member.node))).collect();
+            live.members.sort();
         }
         if identity.leader.is_some() {
             live.leader.clone_from(&identity.leader);

@@ -289,12 +289,15 @@ impl Replica {
         config.last().map(|voters| voters.iter().copied().collect()).unwrap_or_default()
     }
 
-    /// The members of the group as this replica knows them.
+    /// The members of the group as this replica knows them, by URL.
     pub(in crate::raft) fn members(&self) -> Vec<Member> {
         let metrics = self.0.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.nodes();
-        members.map(|(node, at)| Member { node: *node, url: at.addr.clone() }).collect()
+        let mut members: Vec<Member> =
+            members.map(|(node, at)| Member { node: *node, url: at.addr.clone() }).collect();
+        members.sort_by(|a, b| a.url.cmp(&b.url));
+        members
     }
 
     /// The group this replica belongs to or was adopted by.
