@@ -64,8 +64,9 @@ impl Shard {
         match self.caller(leader).call(&kv, deadline).await {
             Ok(Reply::Kv(reply)) => reply,
             Ok(other) => Err(unanswered(request, format!("unexpected answer {other:?}"))),
-            Err(CallError::NotSent(reason) | CallError::Overloaded(reason)) => {
-                Err(Error::Unavailable { reason })
+            Err(CallError::NotSent(reason)) => Err(Error::Unavailable { reason }),
+            Err(CallError::Overloaded(url)) => {
+                Err(Error::Overloaded { queue: format!("the queue to {url}") })
             }
             Err(CallError::Lost(reason)) => Err(unanswered(request, reason)),
         }

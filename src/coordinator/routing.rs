@@ -39,12 +39,12 @@ pub(in crate::coordinator) fn next(
         Ok(Err(Error::NotLeader { leader: None })) => {
             Next::AskAnother(Error::unavailable("the group has no leader"))
         }
-        Ok(Err(error @ (Error::Unavailable { .. } | Error::Overloaded { .. }))) => {
-            Next::AskAnother(error)
-        }
+        Ok(Err(error @ Error::Unavailable { .. })) => Next::AskAnother(error),
         Ok(Err(error @ Error::WrongShard { .. })) => Next::Refresh(error),
         Ok(Err(
-            error @ (Error::MissingKey
+            // Who is overloaded must not be asked again by us: the client hears of it at once.
+            error @ (Error::Overloaded { .. }
+            | Error::MissingKey
             | Error::InvalidJson(_)
             | Error::InvalidUtf8(_)
             | Error::InvalidParameter { .. }
@@ -56,7 +56,7 @@ pub(in crate::coordinator) fn next(
         )) => Next::Done(Err(error)),
         Err(CallError::NotSent(reason)) => Next::AskAnother(Error::unavailable(reason)),
         Err(CallError::Overloaded(url)) => {
-            Next::AskAnother(Error::Overloaded { queue: format!("the queue to {url}") })
+            Next::Done(Err(Error::Overloaded { queue: format!("the queue to {url}") }))
         }
         Ok(Err(Error::OutcomeUnknown { reason })) | Err(CallError::Lost(reason)) => {
             lost(is_write, reason)
@@ -101,12 +101,12 @@ mod tests {
         for error in [
             Ok(Err(Error::NotLeader { leader: None })),
             Ok(Err(Error::unavailable("x"))),
-            Ok(Err(Error::Overloaded { queue: "x".into() })),
             Err(CallError::NotSent("x".into())),
-            Err(CallError::Overloaded("x".into())),
         ] {
             assert!(matches!(next(true, error.clone()), Next::AskAnother(_)), "{error:?}");
         }
+        let full = Error::Overloaded { queue: "x".into() };
+        assert_eq!(next(true, Ok(Err(full.clone()))), Next::Done(Err(full)));
         let wrong = Error::WrongShard { epoch: 3 };
         assert_eq!(next(true, Ok(Err(wrong.clone()))), Next::Refresh(wrong));
     }

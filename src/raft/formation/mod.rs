@@ -76,6 +76,10 @@ impl Replica {
             lock(self.formation()).waiting = Some(waiting);
         }
         lock(self.formation()).waiting = None;
+        if self.voters() == [self.member().node] {
+            // Nobody else could lead: no need to wait for silence.
+            self.raft().trigger().elect(true).await.map_err(|error| error.to_string())?;
+        }
         self.check_name().await
     }
 
