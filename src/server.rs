@@ -5,13 +5,14 @@
 //! A process stops in this order: leadership is handed over, no new request is taken, those under
 //! way are answered, the log is closed.
 
+mod http;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +24,9 @@ use crate::api::{self, Rpc, coordinator_router, shard_router};
 use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
 use crate::raft::{Replica, ReplicaOptions, Timing};
 use crate::rpc::Dialer;
+use crate::server::http::Http;
 use crate::types::clock::{Clock, SystemClock};
-use crate::types::limits::{DRAIN_TIMEOUT, VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
+use crate::types::limits::{VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
 
 /// What one replica of one group is started with; checked already.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,49 +85,6 @@ pub struct DevOptions {
     pub port: u16,
     /// The directory under which every replica keeps its own.
     pub data: PathBuf,
-}
-
-/// One HTTP server and what has to be ended with it.
-struct Http {
-    stopping: CancellationToken,
-    upgrades: TaskTracker,
-    serving: JoinHandle<std::io::Result<()>>,
-}
-
-impl Http {
-    fn serve(
-        listener: TcpListener,
-        router: axum::Router,
-        stopping: CancellationToken,
-        upgrades: TaskTracker,
-    ) -> Self {
-        let listener = listener.tap_io(|tcp| {
-            if let Err(error) = tcp.set_nodelay(true) {
-                tracing::debug!(%error, "could not set TCP_NODELAY");
-            }
-        });
-        let until = stopping.clone().cancelled_owned();
-        let serving = tokio::spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(until).await
-        });
-        Self { stopping, upgrades, serving }
-    }
-
-    /// Takes nothing new and waits a while for what is under way.
-    async fn stop(self) {
-        self.stopping.cancel();
-        self.upgrades.close();
-        let drained = async {
-            self.upgrades.wait().await;
-            self.serving.await
-        };
-        match tokio::time::timeout(DRAIN_TIMEOUT, drained).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "serving ended with an error"),
-            Ok(Err(error)) => tracing::warn!(%error, "serving ended with a panic"),
-            Err(_) => tracing::warn!("some connections did not end in time"),
-        }
-    }
 }
 
 /// A running replica.

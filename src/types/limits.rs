@@ -138,3 +138,11 @@ pub const WAL_SPARES_MAX: usize = 2;
 pub const WAL_FILL_STEP_BYTES: usize = 256 * 1024;
 /// The most jobs that wait for the thread that prepares and frees segments.
 pub const WAL_KEEPER_JOBS_MAX: usize = 64;
+/// The most connections that one process serves at a time; more wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 16 * 1024;
+/// How long the headers of one request may take to arrive, and a connection may idle between two:
+/// longer than common clients keep an idle connection, so that they close it and never send a
+/// write into one that is just being closed.
+pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(120);
+/// The pause after a connection could not be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
