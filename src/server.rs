@@ -225,17 +225,6 @@ impl DevServer {
         Ok(Self { shards, coordinator, url, replicas })
     }
 
-    /// Waits until requests for every key can succeed.
-    pub async fn ready(&self) {
-        self.coordinator.ready().await;
-    }
-
-    /// Waits until a replica can't go on, and says why. Never returns while all is well.
-    pub async fn failed(&mut self) -> anyhow::Error {
-        let failures = self.shards.iter_mut().map(|shard| Box::pin(shard.failed()));
-        futures::future::select_all(failures).await.0
-    }
-
     /// Drains and closes everything.
     pub async fn stop(self) {
         self.coordinator.stop().await;
@@ -308,54 +297,72 @@ async fn bind(listen: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
 
 /// Runs one replica until it is told to stop, or can't go on: that is the error.
 pub async fn run_shard(options: ShardOptions) -> anyhow::Result<()> {
-    let mut server = ShardServer::start(options).await?;
+    let mut stop = std::pin::pin!(stop_requested()?);
+    let mut server = tokio::select! {
+        server = ShardServer::start(options) => server?,
+        () = &mut stop => return Ok(()),
+    };
     tokio::select! {
-        error = server.failed() => Err(error),
-        stop = stop_requested() => {
-            server.stop().await;
-            stop
-        }
+        error = server.failed() => return Err(error),
+        () = stop => {}
     }
+    server.stop().await;
+    Ok(())
 }
 
 /// Runs a coordinator until it is told to stop.
 pub async fn run_coordinator(options: CoordinatorOptions) -> anyhow::Result<()> {
+    let stop = stop_requested()?;
     let server = CoordinatorServer::start(options).await?;
-    let stop = stop_requested().await;
+    stop.await;
     server.stop().await;
-    stop
+    Ok(())
 }
 
 /// Runs a whole cluster until it is told to stop, or a replica can't go on: that is the error.
 /// Calls `ready` once, when requests can succeed.
 pub async fn run_dev(options: DevOptions, ready: impl FnOnce(&DevServer)) -> anyhow::Result<()> {
-    let mut server = DevServer::start(options).await?;
-    let mut stop = std::pin::pin!(stop_requested());
-    let stopped = tokio::select! {
-        () = server.ready() => None,
-        stop = &mut stop => Some(stop),
+    let mut stop = std::pin::pin!(stop_requested()?);
+    let mut server = tokio::select! {
+        server = DevServer::start(options) => server?,
+        () = &mut stop => return Ok(()),
     };
-    let stopped = if let Some(stop) = stopped {
-        stop
-    } else {
-        ready(&server);
+    let mut ready = Some(ready);
+    let failure = loop {
+        let is_ready = async {
+            match ready {
+                Some(_) => server.coordinator.ready().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            error = server.failed() => Err(error),
-            stop = stop => stop,
+            () = is_ready => {}
+            error = first_failure(&mut server.shards) => break Some(error),
+            () = &mut stop => break None,
+        }
+        if let Some(ready) = ready.take() {
+            ready(&server);
         }
     };
     server.stop().await;
-    stopped
+    failure.map_or(Ok(()), Err)
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn stop_requested() -> anyhow::Result<()> {
+/// Waits until one of these replicas can't go on, and says why.
+async fn first_failure(shards: &mut [ShardServer]) -> anyhow::Error {
+    let failures = shards.iter_mut().map(|shard| Box::pin(shard.failed()));
+    futures::future::select_all(failures).await.0
+}
+
+/// Takes Ctrl-C and SIGTERM over from now on; what it returns waits for one of them.
+fn stop_requested() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
