@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::CoordinatorFace;
 use crate::api::shard::Shard;
 use crate::api::{self, Rpc, coordinator_router, shard_router};
 use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
@@ -177,13 +176,7 @@ impl CoordinatorServer {
 
     /// Waits until requests for every key can succeed.
     pub async fn ready(&self) {
-        loop {
-            let state = self.coordinator.ready();
-            if state.ready && state.reason.is_none() {
-                return;
-            }
-            self.coordinator.refreshed().await;
-        }
+        self.coordinator.until_ready().await;
     }
 
     /// Drains and ends.

@@ -1,300 +1,364 @@
-//! Keeps a coordinator's view of the ring: asks, lets [`claiming`] decide, does what it says.
+//! The dull loop behind [`super::claiming`]: asks everybody who they are, lets the pure function
+//! decide, does what it says, and tells requests who leads.
+//!
+//! Before a ring is served every known URL is asked every [`ASK_PAUSE_SEEKING`]. Afterwards each
+//! member is asked once in [`ASK_ROUNDS_CALM`] rounds of [`ASK_PAUSE_SERVING`], and all members of a
+//! group at once when something about it is in doubt. It never ends before it is told to, logs at
+//! most one line a second about what it waits for, and holds nothing that is not found again by
+//! asking.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use futures::future::join_all;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::coordinator::claiming::{self, Answers, Step};
-use crate::coordinator::inner::{Inner, Serving};
+use crate::coordinator::claiming::{
+    Plan, Proposal, Purpose, Refused, Seen, Step, Verdict, View, judge, next,
+};
 use crate::coordinator::peers::Peers;
-use crate::coordinator::routing::pause;
-use crate::rpc::{CallError, Target};
-use crate::types::command::{Action, Outcome, Refusal};
+use crate::coordinator::roster::Roster;
+use crate::coordinator::routing::{Heard, Need, Route, Step as RouteStep};
+use crate::coordinator::shared::{Active, Errand, Shared};
+use crate::rpc::Target;
+use crate::types::command::Outcome;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
-use crate::types::ids::ClusterId;
-use crate::types::limits::CONNECT_TIMEOUT;
-use crate::types::peer::{Reply, Request};
-use crate::types::topology::{Claim, Group, Topology};
+use crate::types::ids::{ClusterId, GroupId};
+use crate::types::limits::{
+    ASK_PAUSE_MIN, ASK_PAUSE_SEEKING, ASK_PAUSE_SERVING, ASK_ROUNDS_CALM, ASK_TIMEOUT,
+    CLAIM_RETRY_PAUSE, REQUEST_TIMEOUT_DEFAULT,
+};
+use crate::types::peer::{Identity, Reply, Request};
+use crate::types::topology::Topology;
 
-/// How often everybody is asked while there is no ring to serve by.
-const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
-/// How often once there is.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// The least time between two rounds, however many wish for one.
-const REFRESH_PAUSE: Duration = Duration::from_millis(20);
-/// After how many searches without an end the reason is logged again: about each second.
-const SEARCHES_PER_LOG_LINE: u32 = 10;
-/// How long one step of a claim may take.
-const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The loop and what it knows.
+pub(in crate::coordinator) struct Keeper<P> {
+    shared: Arc<Shared<P>>,
+    view: View,
+    /// Counts the rounds.
+    round: usize,
+    /// Groups that were changed since they were asked.
+    changed: BTreeSet<GroupId>,
+    /// When a refused claim is tried again.
+    retry: Instant,
+    /// When the last line about waiting was logged.
+    logged: Option<Instant>,
+    /// What was warned about already.
+    warned: BTreeSet<GroupId>,
+}
 
-impl<P: Peers> Inner<P> {
-    /// Finds or claims the ring, then keeps up with it, for as long as it is polled.
-    pub(in crate::coordinator) async fn keep(&self) {
-        let mut ticks = tokio::time::interval(SEARCH_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last_refresh = tokio::time::Instant::now();
-        for round in 0_u32.. {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.refresh_wanted() => {}
+impl<P: Peers> Keeper<P> {
+    /// A keeper of the ring behind the URLs `given`.
+    pub(in crate::coordinator) fn new(
+        shared: Arc<Shared<P>>,
+        given: Vec<String>,
+        vnodes: u32,
+    ) -> Self {
+        Self {
+            shared,
+            view: View { given, vnodes, ..View::default() },
+            round: 0,
+            changed: BTreeSet::new(),
+            retry: Instant::now(),
+            logged: None,
+            warned: BTreeSet::new(),
+        }
+    }
+
+    /// Keeps going until `shutdown` is cancelled.
+    pub(in crate::coordinator) async fn run(mut self, shutdown: CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        let rounds = async {
+            loop {
+                let pause = self.round().await;
+                shared.rounds.send_modify(|rounds| *rounds += 1);
+                tokio::time::sleep(pause.min(ASK_PAUSE_MIN)).await;
+                let rest = pause.saturating_sub(ASK_PAUSE_MIN);
+                // Woken early or not, another round follows.
+                drop(tokio::time::timeout(rest, shared.hurry.notified()).await);
             }
-            let serving = self.serving().is_some();
-            let wished = self.take_refresh_wish();
-            if serving && last_refresh.elapsed() < REFRESH_INTERVAL && !wished {
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = rounds => {}
+        }
+    }
+
+    /// Asks, decides, does. Returns the pause before the next round.
+    async fn round(&mut self) -> Duration {
+        self.round += 1;
+        let asked = self.ask().await;
+        let groups = self.view.groups();
+        self.tell_rosters(&groups, &asked);
+        self.warn_of_strangers(&groups);
+        if self.view.refused.is_some() && Instant::now() >= self.retry {
+            self.view.refused = None;
+        }
+        self.view.unused = ClusterId(rand::random());
+        let step = next(&self.view);
+        self.view.doubted = None;
+        match step {
+            Step::Wait(reason) => {
+                self.waiting(reason, false);
+                ASK_PAUSE_SEEKING
+            }
+            Step::Refuse(reason) => {
+                self.waiting(reason, true);
+                ASK_PAUSE_SERVING
+            }
+            Step::Doubt(cluster) => {
+                self.view.doubted = Some(cluster);
+                ASK_PAUSE_MIN
+            }
+            Step::Adopt(topology) => {
+                self.adopt(topology, &groups);
+                Duration::ZERO
+            }
+            Step::Propose(plan) => {
+                self.carry_out(&plan, &groups).await;
+                ASK_PAUSE_MIN
+            }
+            Step::Rest if self.doubts() => ASK_PAUSE_SEEKING,
+            Step::Rest => ASK_PAUSE_SERVING,
+        }
+    }
+
+    /// Asks all that should be asked now; returns whom. URLs that come to light are asked at once.
+    async fn ask(&mut self) -> BTreeSet<String> {
+        let asked = self.due();
+        self.ask_each(&asked).await;
+        let known = self.view.urls();
+        let new: BTreeSet<String> =
+            known.iter().filter(|url| !self.view.answers.contains_key(*url)).cloned().collect();
+        self.ask_each(&new).await;
+        self.view.answers.retain(|url, _| known.contains(url));
+        self.changed.clear();
+        self.forget_lanes(&known);
+        asked.into_iter().chain(new).collect()
+    }
+
+    async fn ask_each(&mut self, urls: &BTreeSet<String>) {
+        let shared = &self.shared;
+        let asking = urls.iter().map(|url| async move {
+            let target = Target { url: url.clone(), node: None, group: None };
+            let deadline = Deadline::after(ASK_TIMEOUT);
+            let answer = shared.peers.call(&target, &Request::Identify, deadline).await;
+            (url.clone(), answer.map_err(|error| error.to_string()).and_then(identity))
+        });
+        self.view.answers.extend(join_all(asking).await);
+    }
+
+    /// Whom to ask in this round.
+    fn due(&self) -> BTreeSet<String> {
+        let active = self.shared.active().ok();
+        let due = |(at, url): &(usize, String)| {
+            let Some(active) = &active else { return true };
+            let Some(Ok(identity)) = self.view.answers.get(url) else { return true };
+            let group = identity.group;
+            let roster = group.and_then(|group| active.roster(group));
+            group.is_some_and(|group| self.changed.contains(&group))
+                || roster.is_some_and(|roster| roster.is_doubtful())
+                || (self.round + at).is_multiple_of(ASK_ROUNDS_CALM)
+        };
+        self.view.urls().into_iter().enumerate().filter(due).map(|(_, url)| url).collect()
+    }
+
+    fn forget_lanes(&self, known: &BTreeSet<String>) {
+        let mut targets: HashSet<Target> =
+            known.iter().map(|url| Target { url: url.clone(), node: None, group: None }).collect();
+        if let Ok(active) = self.shared.active() {
+            for roster in &active.rosters {
+                let contacts = roster.members().into_iter().chain(roster.leader());
+                targets.extend(contacts.map(|contact| roster.target(&contact)));
+            }
+        }
+        self.shared.peers.keep(&targets);
+    }
+
+    /// Tells requests who leads. A group of which only some members were asked is believed to be
+    /// as it was, unless one of them says otherwise: then all are asked.
+    fn tell_rosters(&self, groups: &BTreeMap<GroupId, Seen>, asked: &BTreeSet<String>) {
+        let Ok(active) = self.shared.active() else { return };
+        let silent = |url: &String| matches!(self.view.answers.get(url), Some(Err(_)));
+        for roster in &active.rosters {
+            for contact in roster.members() {
+                if let Some(url) = asked.get(&contact.url) {
+                    roster.note(url, silent(url));
+                }
+            }
+            let Some(seen) = groups.get(&roster.id()) else {
+                roster.forget_leader();
+                continue;
+            };
+            let mut seen = seen.clone();
+            seen.leader.take_if(|leader| silent(&leader.url));
+            if seen.members.iter().all(|member| asked.contains(&member.url)) {
+                roster.learn(&seen);
                 continue;
             }
-            tokio::time::sleep_until(last_refresh + REFRESH_PAUSE).await;
-            last_refresh = tokio::time::Instant::now();
-            self.round(round).await;
-            self.refreshed();
-        }
-    }
-
-    /// Asks once and does what follows.
-    pub(in crate::coordinator) async fn round(&self, round: u32) {
-        let answers = self.ask_all().await;
-        let step = claiming::next(&self.options().shards, &answers);
-        let waiting = match step {
-            Step::Serve(topology) => {
-                self.serve(&topology, &answers);
-                self.complete(&topology, &answers).await;
-                return;
-            }
-            Step::Claim(groups) => self.claim(groups).await,
-            Step::Resume(topology) => self.resume(&topology).await,
-            Step::Release(group, topology) => self.release_orphan(&group, &topology).await,
-            Step::Wait(reason) => Err(reason),
-        };
-        if let Err(reason) = waiting {
-            if round.is_multiple_of(SEARCHES_PER_LOG_LINE) {
-                tracing::info!(%reason, "waiting for the ring");
-            }
-            self.set_waiting(reason);
-        }
-    }
-
-    /// Asks every URL that is known: given, in the topology, or named by a member.
-    async fn ask_all(&self) -> Answers {
-        let mut answers = Answers::new();
-        let mut urls: BTreeSet<String> = self.options().shards.iter().cloned().collect();
-        if let Some(serving) = self.serving() {
-            for group in &serving.topology.groups {
-                urls.extend(group.urls.iter().cloned());
-                urls.extend(self.groups().urls(group.id));
-            }
-        }
-        // A second time for those that only an answer has named: the rest of a half-known ring.
-        for _ in 0..2 {
-            let asked = urls.iter().map(async |url| (url.clone(), self.identify(url).await));
-            let new: Answers = futures::future::join_all(asked).await.into_iter().collect();
-            for identity in new.values().filter_map(|answer| answer.as_ref().ok()) {
-                self.groups().heard(identity);
-            }
-            answers.extend(new);
-            urls = answers
-                .values()
-                .filter_map(|answer| answer.as_ref().ok()?.claim.as_ref())
-                .flat_map(|claim| &claim.topology.groups)
-                .flat_map(|group| &group.urls)
-                .filter(|url| !answers.contains_key(*url))
-                .cloned()
-                .collect();
-            if urls.is_empty() {
-                break;
-            }
-        }
-        self.forget_leaders(&answers);
-        answers
-    }
-
-    /// Forgets the leader of each group whose members know none.
-    fn forget_leaders(&self, answers: &Answers) {
-        let Some(serving) = self.serving() else { return };
-        for group in &serving.topology.groups {
-            let mut members = answers.values().filter_map(|answer| answer.as_ref().ok());
-            let named = members
-                .any(|identity| identity.group == Some(group.id) && identity.leader.is_some());
-            if !named {
-                self.groups().leaderless(group.id);
+            let known = roster.leader().map(|leader| leader.url);
+            let mut answers =
+                asked.iter().filter_map(|url| self.view.answers.get(url)?.as_ref().ok());
+            let differs = answers.any(|identity| {
+                identity.group == Some(roster.id())
+                    && identity.leader.as_ref().map(|leader| &leader.url) != known.as_ref()
+            });
+            if differs || known.as_ref().is_some_and(silent) {
+                roster.doubt();
+                self.shared.hurry.notify_one();
             }
         }
     }
 
-    async fn identify(&self, url: &str) -> Result<crate::types::peer::Identity, String> {
-        let target = Target { url: url.to_owned(), node: None, group: None };
-        let deadline = Deadline::after(CONNECT_TIMEOUT);
-        match self.peers().call(&target, &Request::Identify, deadline).await {
-            Ok(Reply::Identity(identity)) => Ok(*identity),
-            Ok(other) => Err(format!("unexpected answer {other:?}")),
-            Err(error) => Err(error.to_string()),
-        }
+    fn doubts(&self) -> bool {
+        let active = self.shared.active();
+        active.is_ok_and(|active| active.rosters.iter().any(|roster| roster.is_doubtful()))
     }
 
-    fn serve(&self, topology: &Topology, answers: &Answers) {
-        let known = self.serving().map(|serving| serving.topology.epoch);
-        if known.is_some_and(|epoch| epoch >= topology.epoch) {
-            return;
-        }
-        for group in &topology.groups {
-            self.groups().learn(group);
-        }
-        if topology.vnodes != self.options().vnodes {
-            tracing::warn!(
-                given = self.options().vnodes,
-                ring = topology.vnodes,
-                "--vnodes differs from the ring's: the ring's is used"
-            );
-        }
-        let ring: BTreeSet<_> = topology.groups.iter().map(|group| group.id).collect();
-        for identity in answers.values().filter_map(|answer| answer.as_ref().ok()) {
-            if identity.group.is_some_and(|group| !ring.contains(&group)) {
+    fn warn_of_strangers(&mut self, groups: &BTreeMap<GroupId, Seen>) {
+        let Some(topology) = &self.view.adopted else { return };
+        for seen in groups.values().filter(|seen| self.view.is_given(seen)) {
+            let member = topology.groups.iter().any(|group| group.id == seen.id);
+            if !member && self.warned.insert(seen.id) {
                 tracing::warn!(
-                    url = %identity.member.url,
+                    group = seen.label(),
+                    id = %seen.id,
                     "not part of the cluster; ignored until it is added"
                 );
             }
         }
-        tracing::info!(
-            cluster = %topology.cluster,
-            epoch = topology.epoch,
-            groups = topology.groups.len(),
-            "serving the ring"
-        );
-        self.set_serving(Serving::new(topology.clone()));
     }
 
-    /// Makes sure that every group of an active ring has its part of it: a coordinator before may
-    /// have ended halfway.
-    async fn complete(&self, topology: &Topology, answers: &Answers) {
-        let identities = || answers.values().filter_map(|answer| answer.as_ref().ok());
-        for (group, claim) in claiming::claims(topology) {
-            let mut members = identities().filter(|identity| identity.group == Some(group.id));
-            let done = |identity: &crate::types::peer::Identity| {
-                let claimed = identity.claim.as_ref();
-                identity.confirmed
-                    && claimed.is_some_and(|claim| claim.topology.epoch >= topology.epoch)
+    fn waiting(&mut self, reason: String, refused: bool) {
+        if self.logged.is_none_or(|logged| logged.elapsed() >= ASK_PAUSE_SERVING) {
+            self.logged = Some(Instant::now());
+            if refused {
+                tracing::warn!(reason, "the ring can't be served");
+            } else {
+                tracing::info!(reason, "waiting for the ring");
+            }
+        }
+        self.shared.standing.send_if_modified(|standing| {
+            let changed = standing.refused != refused || standing.reason != reason;
+            standing.refused = refused;
+            standing.reason = reason;
+            changed
+        });
+    }
+
+    fn adopt(&mut self, topology: Topology, groups: &BTreeMap<GroupId, Seen>) {
+        let Topology { cluster, epoch, vnodes, .. } = topology;
+        if self.view.adopted.is_none() && vnodes != self.view.vnodes {
+            tracing::warn!(
+                vnodes,
+                ignored = self.view.vnodes,
+                "the ring has other --vnodes than given; those of the ring count"
+            );
+        }
+        self.view.adopted = Some(topology.clone());
+        let before = self.shared.active().ok();
+        let active = Active::new(topology, before.as_deref());
+        for roster in &active.rosters {
+            if let Some(seen) = groups.get(&roster.id()) {
+                roster.learn(seen);
+            }
+        }
+        tracing::info!(%cluster, epoch, vnodes, groups = active.rosters.len(), "serving the ring");
+        self.shared.standing.send_modify(|standing| {
+            standing.active = Some(Arc::new(active));
+            standing.refused = false;
+        });
+    }
+
+    /// Proposes one after the other, until one does not come out as planned.
+    async fn carry_out(&mut self, plan: &Plan, groups: &BTreeMap<GroupId, Seen>) {
+        let cluster = plan.cluster;
+        tracing::info!(%cluster, purpose = ?plan.purpose, "changing the groups' claims");
+        for proposal in &plan.proposals {
+            self.changed.insert(proposal.group.id);
+            let roster = Roster::new(&proposal.group);
+            if let Some(seen) = groups.get(&proposal.group.id) {
+                roster.learn(seen);
+            }
+            let group = &proposal.group.name;
+            let outcome = match self.propose(&roster, proposal).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    return self.waiting(format!("the claim of the ring: {error}"), false);
+                }
             };
-            let answered = identities().any(|identity| identity.group == Some(group.id));
-            if !answered || members.any(done) {
-                continue;
-            }
-            let completed = async {
-                self.propose_claim(&group, &claim).await?;
-                self.propose_confirm(&group, topology.cluster).await
-            };
-            if let Err(reason) = completed.await {
-                tracing::warn!(shard = %group.name, %reason, "could not complete its claim");
-            }
-        }
-    }
-
-    async fn claim(&self, groups: Vec<Group>) -> Result<(), String> {
-        let cluster = ClusterId(getrandom::u64().map_err(|error| error.to_string())?.max(1));
-        let vnodes = self.options().vnodes;
-        tracing::info!(%cluster, groups = groups.len(), vnodes, "claiming a new ring");
-        self.resume(&Topology { cluster, epoch: 1, vnodes, groups }).await
-    }
-
-    async fn resume(&self, topology: &Topology) -> Result<(), String> {
-        let claims = claiming::claims(topology);
-        for (group, _) in &claims {
-            self.groups().learn(group);
-        }
-        for (group, claim) in &claims {
-            if let Err(refused) = self.propose_claim(group, claim).await {
-                let reason = format!("shard {} can't be claimed: {refused}", group.name);
-                tracing::warn!(%reason, "releasing the claim");
-                self.release(topology).await?;
-                return Err(reason);
-            }
-        }
-        for (group, _) in &claims {
-            self.propose_confirm(group, topology.cluster).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes a claim back everywhere: first at home, whose log decides whether it may be.
-    async fn release(&self, topology: &Topology) -> Result<(), String> {
-        for group in &topology.groups {
-            match self.propose(group, Action::Release { cluster: topology.cluster }).await? {
-                Ok(())
-                | Err(
-                    Refusal::NotClaimed
-                    | Refusal::OtherCluster { .. }
-                    | Refusal::OldEpoch { .. }
-                    | Refusal::ForeignKeys { .. }
-                    | Refusal::Founded { .. },
-                ) => {}
-                Err(refusal @ Refusal::Confirmed) => return Err(refusal.to_string()),
-            }
-        }
-        Ok(())
-    }
-
-    async fn release_orphan(&self, group: &Group, topology: &Topology) -> Result<(), String> {
-        tracing::info!(shard = %group.name, cluster = %topology.cluster, "releasing an orphaned claim");
-        for group in topology.groups.iter().chain([group]) {
-            self.groups().learn(group);
-        }
-        self.release(topology).await
-    }
-
-    async fn propose_claim(&self, group: &Group, claim: &Claim) -> Result<(), String> {
-        let claimed = self.propose(group, Action::Claim(Box::new(claim.clone()))).await?;
-        claimed.map_err(|refusal| refusal.to_string())
-    }
-
-    async fn propose_confirm(&self, group: &Group, cluster: ClusterId) -> Result<(), String> {
-        let confirmed = self.propose(group, Action::Confirm { cluster }).await?;
-        confirmed.map_err(|refusal| format!("shard {}: {refusal}", group.name))
-    }
-
-    /// Takes an action through a group's log. Every one of them may be repeated, so whatever goes
-    /// wrong is tried again until the time is up.
-    async fn propose(&self, group: &Group, action: Action) -> Result<Result<(), Refusal>, String> {
-        let deadline = Deadline::after(STEP_TIMEOUT);
-        let mut failures = BTreeMap::new();
-        for round in 1_u32.. {
-            if let Some(asked) = self.groups().ask(group.id) {
-                let request = Request::Propose {
-                    action: action.clone(),
-                    timeout_ms: deadline.at_most(STEP_TIMEOUT / 2).left_ms(),
-                };
-                let attempt = deadline.at_most(STEP_TIMEOUT / 2);
-                match self.peers().call(&asked, &request, attempt).await {
-                    Ok(Reply::Proposed(Ok(Outcome::Refused(refusal)))) => return Ok(Err(refusal)),
-                    Ok(Reply::Proposed(Ok(
-                        Outcome::Done | Outcome::Written { .. } | Outcome::WrongShard { .. },
-                    ))) => return Ok(Ok(())),
-                    Ok(Reply::Proposed(Err(Error::NotLeader { leader: Some(leader) }))) => {
-                        self.groups().led_by(group.id, leader.clone());
-                        failures.insert(asked.url, format!("it is led by {}", leader.url));
-                    }
-                    Ok(Reply::Proposed(Err(error))) => {
-                        self.groups().leader_lost(group.id, &asked);
-                        failures.insert(asked.url, error.to_string());
-                    }
-                    Ok(other) => return Err(format!("unexpected answer {other:?}")),
-                    Err(
-                        CallError::NotSent(reason)
-                        | CallError::Overloaded(reason)
-                        | CallError::Lost(reason),
-                    ) => {
-                        self.groups().leader_lost(group.id, &asked);
-                        failures.insert(asked.url, reason);
-                    }
+            match judge(proposal, &outcome) {
+                Verdict::Next => {}
+                Verdict::AskAgain => {
+                    tracing::info!(%cluster, group, ?outcome, "things have changed; asking again");
+                    return;
+                }
+                Verdict::Refused(reason) => {
+                    // Shown as soon as the claim is released.
+                    tracing::warn!(%cluster, reason, "a claim was refused");
+                    self.retry = Instant::now() + CLAIM_RETRY_PAUSE;
+                    self.view.refused = Some(Refused { cluster, reason });
+                    return;
                 }
             }
-            if deadline.left() <= pause(round) {
-                break;
-            }
-            tokio::time::sleep(pause(round)).await;
         }
-        let reasons: Vec<String> =
-            failures.into_iter().map(|(url, reason)| format!("{url}: {reason}")).collect();
-        Err(format!("shard {} did not take it: {}", group.name, reasons.join("; ")))
+        match plan.purpose {
+            Purpose::Begin | Purpose::Resume => tracing::info!(%cluster, "the ring is claimed"),
+            Purpose::Release => {
+                tracing::info!(%cluster, "a claim that could not go on is released");
+            }
+            Purpose::Complete => tracing::info!(%cluster, "every group has its claim"),
+        }
+    }
+
+    async fn propose(&self, roster: &Roster, proposal: &Proposal) -> Result<Outcome, Error> {
+        let deadline = Deadline::after(REQUEST_TIMEOUT_DEFAULT);
+        let request = |timeout_ms| Request::Propose { action: proposal.action.clone(), timeout_ms };
+        let errand = Errand { need: Need::Write, request: &request, read: outcome };
+        let mut route = Route::new(Need::Write);
+        let mut heard = None;
+        loop {
+            let candidates = roster.candidates(Need::Write);
+            match route.next(heard.take(), &candidates, deadline.left()) {
+                RouteStep::Ask(contact, within) => {
+                    heard = Some(self.shared.attempt(roster, &errand, &contact, within).await);
+                }
+                RouteStep::Wait(pause) | RouteStep::Rehash(_, pause) => {
+                    tokio::time::sleep(pause).await;
+                }
+                RouteStep::Done(result) => return result,
+            }
+        }
+    }
+}
+
+fn identity(reply: Reply) -> Result<Identity, String> {
+    match reply {
+        Reply::Identity(identity) => Ok(*identity),
+        Reply::NotReady(reason) => Err(reason),
+        Reply::Accepted(_)
+        | Reply::Kv(_)
+        | Reply::Proposed(_)
+        | Reply::Status(_)
+        | Reply::Vote(_)
+        | Reply::Append(_)
+        | Reply::TransferLeader(_) => Err("it did not say who it is".into()),
+    }
+}
+
+fn outcome(_need: Need, reply: Reply) -> Heard<Outcome> {
+    match reply {
+        Reply::Proposed(result) => Heard::Answer(result),
+        Reply::Identity(_)
+        | Reply::Accepted(_)
+        | Reply::Kv(_)
+        | Reply::Status(_)
+        | Reply::Vote(_)
+        | Reply::Append(_)
+        | Reply::TransferLeader(_)
+        | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

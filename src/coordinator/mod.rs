@@ -1,19 +1,43 @@
-//! The stateless router: hashes a key to its group, finds the group's leader, sends again only what
-//! was certainly not applied.
+//! The coordinator: a stateless router that hashes keys to groups.
 //!
-//! A coordinator holds nothing that can't be lost: the ring is replicated in the groups, whose own
-//! `apply` refuses what they don't own. It finds the ring, or claims it as the first
-//! (`claiming` decides, `keeper` does), keeps a picture of who leads which group (`groups`), and
-//! follows for each request what the answers mean (`routing`). It never sees Raft or a disk.
+//! ```text
+//!            request                            every member of every group
+//!               │                                          ▲  who are you?
+//!   ┌───────────▼───────────┐   who leads?   ┌─────────────┴─────────────┐
+//!   │ Coordinator: Kv       │◄───── roster ──┤ keeper, a loop that asks  │
+//!   │ ring: key → group     │                │ claiming: what it then does│
+//!   │ routing: attempt→next │─── doubts ────►│ about the ring            │
+//!   └───────────┬───────────┘                └───────────────────────────┘
+//!               ▼ peers: one lane of calls for each member
+//! ```
+//!
+//! - **One request.** [`Token::of_key`] gives the key's point, [`ring`] its group, [`roster`] the
+//!   group's leader as far as anybody knows. The request goes there; [`routing`], which is pure,
+//!   says from the outcome what comes next: another member, a pause, a newer ring, or the end. A
+//!   write is sent again only when it is certain that it was not applied.
+//! - **The ring.** [`keeper`] asks the URLs of `--shards`, and every member that it hears of, who
+//!   they are. [`claiming`], which is pure, decides from the answers: wait, claim the ring for fresh
+//!   groups, finish or take back what another coordinator left half done, or serve by what is
+//!   there. The header of that module is the protocol and why it is safe.
+//!
+//! It promises that two coordinators with the same groups behind them route every key alike, in
+//! whatever order their URLs were given; that a write whose fate is unknown is reported so and
+//! never sent twice; that a wrong ring costs an attempt and can't put a key into the wrong group,
+//! since each group checks its ranges itself; that groups which are up are served while others are
+//! down; and that each request ends before its deadline.
+//!
+//! It keeps nothing on disk, knows neither Raft nor the store, and refuses to serve before a ring
+//! is active: until then requests wait, and end as `503` with the reason that `/ready` shows.
 
 mod claiming;
-mod cluster;
-mod groups;
-mod inner;
 mod keeper;
 mod peers;
 mod ring;
+mod roster;
 mod routing;
+mod scatter;
+mod shared;
+mod topology;
 
 #[cfg(test)]
 mod tests;
@@ -21,66 +45,169 @@ mod tests;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{CoordinatorFace, Kv};
-use crate::coordinator::inner::Inner;
-use crate::coordinator::peers::RpcPeers;
+use crate::coordinator::keeper::Keeper;
+use crate::coordinator::peers::Lanes;
+use crate::coordinator::routing::{Heard, Need, Route, Step};
+use crate::coordinator::shared::{Errand, Shared};
 use crate::rpc::Dialer;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
+use crate::types::hash::Token;
 use crate::types::http::{ClusterBody, ReadyBody, RouteBody};
 use crate::types::key::Key;
-use crate::types::kv::{KvReply, KvRequest};
+use crate::types::kv::{Consistency, KvReply, KvRequest};
+use crate::types::limits::ROUTE_MARGIN;
+use crate::types::peer::{Reply, Request};
 
-/// How a coordinator is started.
+pub use self::peers::Peers;
+
+/// What a coordinator is told at its start.
 #[derive(Clone, Debug)]
 pub struct CoordinatorOptions {
-    /// URLs of members of the groups, in any order.
+    /// URLs of members of the groups, `http://host:port`: any of each group, several if liked.
     pub shards: Vec<String>,
-    /// Tokens of each group, if this coordinator is the one that claims the ring.
+    /// Tokens of each group, if this coordinator is the first.
     pub vnodes: u32,
 }
 
-/// A running coordinator.
-pub struct Coordinator(Arc<Inner<RpcPeers>>);
+/// A running coordinator. Dropping it ends it.
+#[derive(Debug)]
+pub struct Coordinator<P = Lanes> {
+    shared: Arc<Shared<P>>,
+    _keeper: AbortOnDropHandle<()>,
+}
 
 impl Coordinator {
-    /// Starts to look for the ring; answers requests from the moment it has found it. Ends when
-    /// `stopping` is cancelled.
-    pub fn start(options: CoordinatorOptions, dialer: Dialer, stopping: CancellationToken) -> Self {
-        let inner = Arc::new(Inner::new(options, RpcPeers::new(dialer)));
-        let keeper = Arc::clone(&inner);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = keeper.keep() => {}
-                () = stopping.cancelled() => {}
+    /// Starts a coordinator, which is not ready at first: it looks for its ring in the background,
+    /// until `shutdown` is cancelled.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn start(options: CoordinatorOptions, dialer: Dialer, shutdown: CancellationToken) -> Self {
+        Self::over(Lanes::new(dialer), options, shutdown)
+    }
+}
+
+impl<P: Peers> Coordinator<P> {
+    /// As [`Coordinator::start`], with any way to the replicas.
+    pub fn over(peers: P, options: CoordinatorOptions, shutdown: CancellationToken) -> Self {
+        let shared = Arc::new(Shared::new(peers));
+        let CoordinatorOptions { shards, vnodes } = options;
+        let given = shards.iter().map(|url| url.trim_end_matches('/').to_owned());
+        let keeper = Keeper::new(Arc::clone(&shared), given.collect(), vnodes);
+        let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run(shutdown)));
+        Self { shared, _keeper: keeper }
+    }
+
+    /// Waits until requests for every key can succeed.
+    pub async fn until_ready(&self) {
+        let mut rounds = self.shared.rounds.subscribe();
+        loop {
+            let state = self.ready();
+            if state.ready && state.reason.is_none() {
+                return;
             }
-        });
-        Self(inner)
-    }
-
-    /// Waits until the ring and its groups were looked at once more.
-    pub async fn refreshed(&self) {
-        self.0.refresh().await;
+            self.shared.hurry.notify_one();
+            // The sender lives as long as this coordinator, so an error can't be.
+            drop(rounds.changed().await);
+        }
     }
 }
 
-impl Kv for Coordinator {
+impl<P: Peers> Kv for Coordinator<P> {
     async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
-        self.0.answer(request, deadline).await
+        let deadline = deadline.earlier_by(ROUTE_MARGIN);
+        let need = need(&request);
+        let token = Token::of_key(request.key());
+        let ask = |timeout_ms| Request::Kv { request: request.clone(), timeout_ms };
+        let errand = Errand { need, request: &ask, read: kv_reply };
+        let mut active = self.shared.active_by(deadline).await?;
+        let mut route = Route::new(need);
+        let mut heard = None;
+        loop {
+            let roster = active.owner(token);
+            match route.next(heard.take(), &roster.candidates(need), deadline.left()) {
+                Step::Ask(contact, within) => {
+                    heard = Some(self.shared.attempt(roster, &errand, &contact, within).await);
+                }
+                Step::Wait(pause) => tokio::time::sleep(pause).await,
+                Step::Rehash(epoch, pause) => {
+                    roster.doubt();
+                    active = self.shared.newer(&active, epoch, pause).await;
+                }
+                Step::Done(result) => return result,
+            }
+        }
     }
 }
 
-impl CoordinatorFace for Coordinator {
+fn need(request: &KvRequest) -> Need {
+    match request {
+        KvRequest::Put { .. } | KvRequest::Delete { .. } => Need::Write,
+        KvRequest::Get { consistency, .. } => match consistency {
+            Consistency::Linearizable | Consistency::Lease => Need::LeaderRead,
+            Consistency::Stale => Need::AnyRead,
+        },
+    }
+}
+
+fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
+    match (need, reply) {
+        (_, Reply::Kv(Err(error))) => Heard::Answer(Err(error)),
+        (Need::Write, Reply::Kv(Ok(reply @ KvReply::Written(_))))
+        | (Need::LeaderRead | Need::AnyRead, Reply::Kv(Ok(reply @ KvReply::Read(_)))) => {
+            Heard::Answer(Ok(reply))
+        }
+        (
+            Need::Write | Need::LeaderRead | Need::AnyRead,
+            Reply::Kv(Ok(_))
+            | Reply::Identity(_)
+            | Reply::Accepted(_)
+            | Reply::Proposed(_)
+            | Reply::Status(_)
+            | Reply::Vote(_)
+            | Reply::Append(_)
+            | Reply::TransferLeader(_)
+            | Reply::NotReady(_),
+        ) => Heard::Nonsense("the answer was to another question".into()),
+    }
+}
+
+impl<P: Peers> CoordinatorFace for Coordinator<P> {
     fn route(&self, key: &Key) -> Result<RouteBody, Error> {
-        self.0.route(key)
+        let active = self.shared.active()?;
+        let token = Token::of_key(key);
+        let roster = active.owner(token);
+        let replicas: Vec<String> = roster.members().into_iter().map(|member| member.url).collect();
+        let leader = roster.leader().map(|leader| leader.url);
+        Ok(RouteBody {
+            key: key.as_str().to_owned(),
+            shard: roster.name().to_owned(),
+            url: leader.or_else(|| replicas.first().cloned()).unwrap_or_default(),
+            replicas,
+            hash: format!("{:016x}", token.0),
+            epoch: active.topology.epoch,
+        })
     }
 
     async fn cluster(&self, deadline: Deadline) -> Result<ClusterBody, Error> {
-        self.0.cluster(deadline).await
+        scatter::cluster(&self.shared, deadline).await
     }
 
     fn ready(&self) -> ReadyBody {
-        self.0.ready()
+        let active = match self.shared.active() {
+            Ok(active) => active,
+            Err(error) => return ReadyBody { ready: false, reason: Some(error.to_string()) },
+        };
+        let leaderless = active.rosters.iter().filter(|roster| roster.leader().is_none());
+        let missing: Vec<&str> = leaderless.map(|roster| roster.name()).collect();
+        let reason = format!("no leader is known of {}", missing.join(", "));
+        ReadyBody {
+            ready: missing.len() < active.rosters.len(),
+            reason: (!missing.is_empty()).then_some(reason),
+        }
     }
 }

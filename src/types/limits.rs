@@ -22,6 +22,28 @@ pub const VNODES_DEFAULT: u32 = 100;
 /// The most members of one group.
 pub const MEMBERS_MAX: usize = 15;
 
+/// How long one replica may take to say who it is or how it is, asked by a coordinator.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause between two rounds of a coordinator that looks for its ring.
+pub const ASK_PAUSE_SEEKING: Duration = Duration::from_millis(250);
+/// The pause between two rounds of a coordinator that serves; also between two log lines of one
+/// that does not yet.
+pub const ASK_PAUSE_SERVING: Duration = Duration::from_secs(1);
+/// The least time between two rounds of a coordinator, however often it is told to hurry.
+pub const ASK_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// In how many rounds a serving coordinator asks every member once, when nothing is amiss.
+pub const ASK_ROUNDS_CALM: usize = 3;
+/// How long after a group refused a claim a coordinator claims again.
+pub const CLAIM_RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// The first pause of a request that no member of a group could take; it doubles.
+pub const ROUTE_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The longest such pause.
+pub const ROUTE_PAUSE_MAX: Duration = Duration::from_millis(200);
+/// The least time that one member gets for a read before another is asked.
+pub const READ_ATTEMPT_MIN: Duration = Duration::from_millis(100);
+/// What a coordinator keeps of a deadline for the way back, so that the reason arrives in time.
+pub const ROUTE_MARGIN: Duration = Duration::from_millis(20);
+
 /// The largest frame of an rpc connection, payload included, in bytes. Room for the largest value
 /// and what goes around it.
 pub const FRAME_BYTES_MAX: usize = VALUE_BYTES_MAX + 1024 * 1024;

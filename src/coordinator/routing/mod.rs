@@ -1,0 +1,235 @@
+//! Decides, from what each attempt came to, where a request goes next. Pure.
+//!
+//! A write is sent again only after an answer that makes it certain that it was not applied:
+//! it was refused (`NotLeader`, `Unavailable`, `WrongShard`) or never sent. Overload ends it at once:
+//! whoever has too much to do must not be asked again by us. An answer
+//! that was lost, or that says so itself, ends it as `OutcomeUnknown` at once: it is never silently
+//! sent twice. A read changes nothing and is asked again whatever happened.
+//!
+//! Between two pauses no member is asked twice, so a request can't run in circles; pauses grow from
+//! [`ROUTE_PAUSE_MIN`] to [`ROUTE_PAUSE_MAX`]. When the time left is shorter than the next pause the
+//! request fails with the last reason.
+
+use std::time::Duration;
+
+use crate::rpc::CallError;
+use crate::types::error::Error;
+use crate::types::ids::NodeId;
+use crate::types::limits::{READ_ATTEMPT_MIN, ROUTE_PAUSE_MAX, ROUTE_PAUSE_MIN};
+use crate::types::topology::{Epoch, Member};
+
+/// A member as far as it is known: where it is, and which node that is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(in crate::coordinator) struct Contact {
+    /// Its URL.
+    pub(in crate::coordinator) url: String,
+    /// Its identity, once somebody told it.
+    pub(in crate::coordinator) node: Option<NodeId>,
+}
+
+impl From<Member> for Contact {
+    fn from(member: Member) -> Self {
+        Self { url: member.url, node: Some(member.node) }
+    }
+}
+
+/// Whom a request may be sent to, best first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::coordinator) struct Candidates {
+    /// The group's name, for sentences.
+    pub(in crate::coordinator) group: String,
+    /// Whoever is thought to lead.
+    pub(in crate::coordinator) leader: Option<Contact>,
+    /// All members, those that answered last time first.
+    pub(in crate::coordinator) members: Vec<Contact>,
+}
+
+/// What a request needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::coordinator) enum Need {
+    /// The leader, and never twice: a write or a proposal.
+    Write,
+    /// The leader: a linearizable or lease read.
+    LeaderRead,
+    /// Any member: a stale read.
+    AnyRead,
+}
+
+impl Need {
+    fn is_write(self) -> bool {
+        match self {
+            Self::Write => true,
+            Self::LeaderRead | Self::AnyRead => false,
+        }
+    }
+}
+
+/// What came of one attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::coordinator) enum Heard<T> {
+    /// The member's answer.
+    Answer(Result<T, Error>),
+    /// It gave none.
+    NoAnswer(CallError),
+    /// It gave one that does not belong to the question.
+    Nonsense(String),
+}
+
+/// What to do next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::coordinator) enum Step<T> {
+    /// Ask this member, for at most so long.
+    Ask(Contact, Duration),
+    /// Wait so long, then decide again.
+    Wait(Duration),
+    /// The group does not own the key, and its claim is at this epoch: wait for a newer topology,
+    /// at most so long, hash again, and decide again.
+    Rehash(Epoch, Duration),
+    /// Answer the client.
+    Done(Result<T, Error>),
+}
+
+/// One request on its way.
+#[derive(Clone, Debug)]
+pub(in crate::coordinator) struct Route {
+    need: Need,
+    /// Whom the last member named as the leader.
+    hint: Option<Contact>,
+    /// Who was asked since the last pause.
+    asked: Vec<Contact>,
+    pause: Duration,
+    /// Why the last attempt failed.
+    last: Option<Error>,
+}
+
+/// What one attempt means for the request.
+enum Verdict<T> {
+    Done(Result<T, Error>),
+    /// Not applied; somebody else leads, perhaps this one.
+    Leader(Option<Member>),
+    /// Not applied, or only a read; ask another.
+    Another(Error),
+    /// Not applied; the key is another group's.
+    NotOwner(Epoch),
+}
+
+impl Route {
+    /// A request that was not sent yet.
+    pub(in crate::coordinator) fn new(need: Need) -> Self {
+        Self { need, hint: None, asked: Vec::new(), pause: ROUTE_PAUSE_MIN, last: None }
+    }
+
+    /// What to do after `heard`, the outcome of the attempt before, if there was one; with `left`
+    /// until the deadline.
+    pub(in crate::coordinator) fn next<T>(
+        &mut self,
+        heard: Option<Heard<T>>,
+        candidates: &Candidates,
+        left: Duration,
+    ) -> Step<T> {
+        match heard.map(|heard| judge(self.need, heard)) {
+            Some(Verdict::Done(result)) => return Step::Done(result),
+            Some(Verdict::Leader(leader)) => {
+                self.hint = leader.map(Contact::from);
+                self.last = None;
+            }
+            Some(Verdict::Another(error)) => self.last = Some(error),
+            Some(Verdict::NotOwner(epoch)) => {
+                self.hint = None;
+                self.last = Some(Error::unavailable("it does not own the key"));
+                return match self.take_pause(left) {
+                    Some(pause) => Step::Rehash(epoch, pause),
+                    None => Step::Done(Err(self.give_up(candidates))),
+                };
+            }
+            None => {}
+        }
+        if left.is_zero() {
+            return Step::Done(Err(self.give_up(candidates)));
+        }
+        if let Some(contact) = self.choose(candidates) {
+            self.asked.push(contact.clone());
+            return Step::Ask(contact, self.attempt_time(left));
+        }
+        match self.take_pause(left) {
+            Some(pause) => Step::Wait(pause),
+            None => Step::Done(Err(self.give_up(candidates))),
+        }
+    }
+
+    /// The best member that was not asked since the last pause.
+    fn choose(&self, candidates: &Candidates) -> Option<Contact> {
+        let leaders = match self.need {
+            Need::Write | Need::LeaderRead => [self.hint.as_ref(), candidates.leader.as_ref()],
+            Need::AnyRead => [None, None],
+        };
+        let mut best = leaders.into_iter().flatten().chain(&candidates.members);
+        best.find(|contact| self.asked.iter().all(|asked| asked.url != contact.url)).cloned()
+    }
+
+    /// A write gets all the time there is, since nothing can be done after it was sent; a read
+    /// leaves time to ask another.
+    fn attempt_time(&self, left: Duration) -> Duration {
+        if self.need.is_write() { left } else { (left / 3).max(READ_ATTEMPT_MIN).min(left) }
+    }
+
+    /// The next pause, if there is time for it.
+    fn take_pause(&mut self, left: Duration) -> Option<Duration> {
+        let pause = self.pause;
+        self.asked.clear();
+        self.pause = (pause * 2).min(ROUTE_PAUSE_MAX);
+        (pause < left).then_some(pause)
+    }
+
+    fn give_up(&self, candidates: &Candidates) -> Error {
+        let group = &candidates.group;
+        match &self.last {
+            Some(Error::Overloaded { queue }) => Error::Overloaded { queue: queue.clone() },
+            Some(error) => Error::unavailable(format!("group {group}: {error}")),
+            None => Error::unavailable(format!("group {group} has no leader")),
+        }
+    }
+}
+
+fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
+    let lost = |reason: String| {
+        if need.is_write() {
+            Verdict::Done(Err(Error::OutcomeUnknown { reason }))
+        } else {
+            Verdict::Another(Error::Unavailable { reason })
+        }
+    };
+    match heard {
+        Heard::Answer(Ok(reply)) => Verdict::Done(Ok(reply)),
+        Heard::Answer(Err(error)) => match error {
+            Error::NotLeader { leader } => Verdict::Leader(leader),
+            Error::WrongShard { epoch } => Verdict::NotOwner(epoch),
+            Error::OutcomeUnknown { reason } => lost(reason),
+            error @ Error::Unavailable { .. } => Verdict::Another(error),
+            error @ (Error::Overloaded { .. }
+            | Error::MissingKey
+            | Error::InvalidJson(_)
+            | Error::InvalidUtf8(_)
+            | Error::InvalidParameter { .. }
+            | Error::BadRequest(_)
+            | Error::UnknownPath
+            | Error::MethodNotAllowed
+            | Error::KeyTooLarge { .. }
+            | Error::ValueTooLarge { .. }) => Verdict::Done(Err(error)),
+        },
+        Heard::NoAnswer(CallError::NotSent(reason)) => {
+            Verdict::Another(Error::Unavailable { reason })
+        }
+        Heard::NoAnswer(CallError::Overloaded(url)) => {
+            let error = Error::Overloaded { queue: format!("the queue of calls to {url}") };
+            match need {
+                Need::AnyRead => Verdict::Another(error),
+                Need::Write | Need::LeaderRead => Verdict::Done(Err(error)),
+            }
+        }
+        Heard::NoAnswer(CallError::Lost(reason)) | Heard::Nonsense(reason) => lost(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! What requests and the keeper share: the ring that is served, the way to replicas, and the one
+//! attempt that all of them are made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::coordinator::peers::Peers;
+use crate::coordinator::ring::Ring;
+use crate::coordinator::roster::Roster;
+use crate::coordinator::routing::{Contact, Heard, Need};
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::hash::Token;
+use crate::types::ids::GroupId;
+use crate::types::peer::{Reply, Request};
+use crate::types::topology::{Epoch, Topology};
+
+/// The ring that is served.
+#[derive(Debug)]
+pub(in crate::coordinator) struct Active {
+    /// Its topology, checked.
+    pub(in crate::coordinator) topology: Topology,
+    /// The owner of each point, in numbers of `rosters`.
+    pub(in crate::coordinator) ring: Ring,
+    /// Its groups, in the topology's order.
+    pub(in crate::coordinator) rosters: Vec<Arc<Roster>>,
+}
+
+impl Active {
+    /// The ring of `topology`; what is known of groups that were in `before` stays known.
+    pub(in crate::coordinator) fn new(topology: Topology, before: Option<&Self>) -> Self {
+        let rosters = topology.groups.iter().map(|group| {
+            let known = before.and_then(|before| before.roster(group.id));
+            let known = known.filter(|known| known.name() == group.name);
+            known.map_or_else(|| Arc::new(Roster::new(group)), Arc::clone)
+        });
+        Self { ring: Ring::of(&topology), rosters: rosters.collect(), topology }
+    }
+
+    /// The group that owns `token`.
+    pub(in crate::coordinator) fn owner(&self, token: Token) -> &Arc<Roster> {
+        &self.rosters[self.ring.owner(token)]
+    }
+
+    /// The group `id`, if it is in the ring.
+    pub(in crate::coordinator) fn roster(&self, id: GroupId) -> Option<&Arc<Roster>> {
+        self.rosters.iter().find(|roster| roster.id() == id)
+    }
+}
+
+/// How far the coordinator is.
+#[derive(Clone, Debug)]
+pub(in crate::coordinator) struct Standing {
+    /// The ring that is served, once there is one.
+    pub(in crate::coordinator) active: Option<Arc<Active>>,
+    /// Why there is none.
+    pub(in crate::coordinator) reason: String,
+    /// Whether waiting can't help: a person must mend it.
+    pub(in crate::coordinator) refused: bool,
+}
+
+/// What requests and the keeper share.
+#[derive(Debug)]
+pub(in crate::coordinator) struct Shared<P> {
+    /// The way to replicas.
+    pub(in crate::coordinator) peers: P,
+    /// How far the coordinator is.
+    pub(in crate::coordinator) standing: watch::Sender<Standing>,
+    /// Makes the keeper ask at once.
+    pub(in crate::coordinator) hurry: Notify,
+    /// How many rounds of asking have ended.
+    pub(in crate::coordinator) rounds: watch::Sender<u64>,
+}
+
+/// What is asked of a group: how the request is made, for the milliseconds that are left for it,
+/// and how its answer is read.
+pub(in crate::coordinator) struct Errand<'a, T> {
+    /// Whom it needs.
+    pub(in crate::coordinator) need: Need,
+    /// Makes the request.
+    pub(in crate::coordinator) request: &'a (dyn Fn(u32) -> Request + Sync),
+    /// Reads the answer.
+    pub(in crate::coordinator) read: fn(Need, Reply) -> Heard<T>,
+}
+
+impl<P: Peers> Shared<P> {
+    /// Nothing is known yet.
+    pub(in crate::coordinator) fn new(peers: P) -> Self {
+        let reason = "no shard has answered yet".into();
+        let standing = Standing { active: None, reason, refused: false };
+        let standing = watch::Sender::new(standing);
+        Self { peers, standing, hurry: Notify::new(), rounds: watch::Sender::new(0) }
+    }
+
+    /// The ring that is served now, or why there is none.
+    pub(in crate::coordinator) fn active(&self) -> Result<Arc<Active>, Error> {
+        let standing = self.standing.borrow();
+        standing.active.clone().ok_or_else(|| Error::unavailable(&standing.reason))
+    }
+
+    /// The ring that is served, waiting until `deadline` for one unless that is in vain.
+    pub(in crate::coordinator) async fn active_by(
+        &self,
+        deadline: Deadline,
+    ) -> Result<Arc<Active>, Error> {
+        let mut standing = self.standing.subscribe();
+        let settled = standing.wait_for(|now| now.active.is_some() || now.refused);
+        // In time or not, and whatever it was: what holds now is the answer.
+        drop(tokio::time::timeout_at(deadline.instant().into(), settled).await);
+        self.active()
+    }
+
+    /// The ring after `old`, under which a group whose claim is at `epoch` was not the owner; at
+    /// most `pause` is waited for it.
+    pub(in crate::coordinator) async fn newer(
+        &self,
+        old: &Arc<Active>,
+        epoch: Epoch,
+        pause: Duration,
+    ) -> Arc<Active> {
+        self.hurry.notify_one();
+        let wanted = epoch.max(old.topology.epoch + 1);
+        let mut standing = self.standing.subscribe();
+        let newer = standing.wait_for(|now| {
+            now.active.as_ref().is_some_and(|active| active.topology.epoch >= wanted)
+        });
+        // The pause is over or it is there: both go on with what is there.
+        drop(tokio::time::timeout(pause, newer).await);
+        self.active().unwrap_or_else(|_| Arc::clone(old))
+    }
+
+    /// Asks one member of `roster`, once, and takes note of what that shows.
+    pub(in crate::coordinator) async fn attempt<T>(
+        &self,
+        roster: &Roster,
+        errand: &Errand<'_, T>,
+        contact: &Contact,
+        within: Duration,
+    ) -> Heard<T> {
+        let deadline = Deadline::after(within);
+        let request = (errand.request)(deadline.left_ms());
+        let answer = self.peers.call(&roster.target(contact), &request, deadline).await;
+        let heard = match answer {
+            Ok(reply) => (errand.read)(errand.need, reply),
+            Err(error) => Heard::NoAnswer(error),
+        };
+        if roster.observe(errand.need, contact, &heard) {
+            self.hurry.notify_one();
+        }
+        heard
+    }
+}

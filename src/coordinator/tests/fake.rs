@@ -1,0 +1,319 @@
+//! Groups without a network: they follow the store's rules about claims and ownership, know their
+//! leader, and fail as they are told to.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::coordinator::peers::Peers;
+use crate::rpc::{CallError, Target};
+use crate::types::command::{Action, Outcome, Refusal};
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::hash::Token;
+use crate::types::http::{Role, ShardStatus};
+use crate::types::ids::{GroupId, NodeId};
+use crate::types::item::Item;
+use crate::types::key::Key;
+use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
+use crate::types::peer::{Identity, Reply, Request};
+use crate::types::topology::{Claim, Member};
+
+/// How a replica treats calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Mood {
+    #[default]
+    Well,
+    /// Nothing can be sent to it.
+    Down,
+    /// Carries writes and proposals out, and breaks the connection before it answers them.
+    Forgetful,
+    /// Takes calls, and neither carries them out nor answers.
+    Hung,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Replica {
+    pub(super) member: Member,
+    pub(super) mood: Mood,
+    /// Client requests that it was sent.
+    pub(super) asked: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) name: String,
+    pub(super) replicas: Vec<Replica>,
+    /// Which replica leads.
+    pub(super) leader: Option<usize>,
+    pub(super) claim: Option<Claim>,
+    pub(super) confirmed: bool,
+    pub(super) map: BTreeMap<Key, Item>,
+    pub(super) index: u64,
+}
+
+/// The groups, and what carries calls to them.
+#[derive(Clone, Debug)]
+pub(super) struct Net(Arc<Mutex<Vec<Group>>>);
+
+impl Net {
+    /// `groups` founded groups of `replicas` each, called `shard-1` and so on.
+    pub(super) fn new(groups: u64, replicas: u64) -> Self {
+        let replica = |group: u64, replica: u64| Replica {
+            member: Member {
+                node: NodeId(100 * group + replica),
+                url: format!("http://shard-{group}:{replica}"),
+            },
+            mood: Mood::Well,
+            asked: 0,
+        };
+        let group = |at: u64| Group {
+            id: GroupId(at),
+            name: format!("shard-{at}"),
+            replicas: (1..=replicas).map(|number| replica(at, number)).collect(),
+            leader: Some(0),
+            claim: None,
+            confirmed: false,
+            map: BTreeMap::new(),
+            index: 0,
+        };
+        Self(Arc::new(Mutex::new((1..=groups).map(group).collect())))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Group>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn mood(&self, group: usize, mood: Mood) {
+        self.lock()[group].replicas.iter_mut().for_each(|replica| replica.mood = mood);
+    }
+
+    /// The first URL of every group.
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.lock().iter().map(|group| group.replicas[0].member.url.clone()).collect()
+    }
+
+    /// How often any replica was sent a client's request.
+    pub(super) fn asked(&self) -> u32 {
+        self.lock().iter().flat_map(|group| &group.replicas).map(|replica| replica.asked).sum()
+    }
+
+    /// Asserts that every key lies where its group's claim says.
+    pub(super) fn assert_no_foreign_keys(&self) {
+        for group in self.lock().iter() {
+            let claim = group.claim.as_ref().expect("claimed");
+            for key in group.map.keys() {
+                assert!(claim.owns(Token::of_key(key)), "{key} lies in {}", group.name);
+            }
+        }
+    }
+}
+
+impl Peers for Net {
+    async fn call(
+        &self,
+        target: &Target,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Reply, CallError> {
+        // As over a network: others may come between.
+        tokio::task::yield_now().await;
+        let answer = {
+            let mut groups = self.lock();
+            let found = groups.iter_mut().find_map(|group| {
+                let at = group.replicas.iter().position(|r| r.member.url == target.url)?;
+                Some((group, at))
+            });
+            let Some((group, at)) = found else {
+                return Err(CallError::NotSent(format!("{}: no such host", target.url)));
+            };
+            group.take(at, target, request)?
+        };
+        tokio::task::yield_now().await;
+        if let Some(reply) = answer {
+            return Ok(reply);
+        }
+        tokio::time::sleep_until(deadline.instant().into()).await;
+        Err(CallError::Lost(format!("{} did not answer in time", target.url)))
+    }
+
+    fn keep(&self, _targets: &HashSet<Target>) {}
+}
+
+impl Group {
+    /// Serves one call; `None` when no answer comes.
+    fn take(
+        &mut self,
+        at: usize,
+        target: &Target,
+        request: &Request,
+    ) -> Result<Option<Reply>, CallError> {
+        let Replica { member, mood, .. } = self.replicas[at].clone();
+        if mood == Mood::Down {
+            return Err(CallError::NotSent(format!("{}: connection refused", target.url)));
+        }
+        let stranger = target.group.is_some_and(|group| group != self.id)
+            || target.node.is_some_and(|node| node != member.node);
+        if stranger {
+            return Err(CallError::NotSent(format!("{} is another", target.url)));
+        }
+        if matches!(request, Request::Kv { .. }) {
+            self.replicas[at].asked += 1;
+        }
+        if mood == Mood::Hung {
+            return Ok(None);
+        }
+        let leads = self.leader == Some(at);
+        let not_leader = Error::NotLeader { leader: self.leader() };
+        let reply = match request {
+            Request::Identify => Reply::Identity(Box::new(self.identity(member))),
+            Request::Status => Reply::Status(Box::new(self.status(member))),
+            Request::Propose { .. } if !leads => Reply::Proposed(Err(not_leader)),
+            Request::Propose { action, .. } => Reply::Proposed(Ok(self.apply(action))),
+            Request::Kv { request, .. } => Reply::Kv(match request {
+                KvRequest::Get { consistency: Consistency::Stale, key } => self.get(key),
+                _ if !leads => Err(not_leader),
+                KvRequest::Get { key, .. } => self.get(key),
+                KvRequest::Put { key, .. } | KvRequest::Delete { key } => self.write(key, request),
+            }),
+            other => panic!("a coordinator asks for {other:?}"),
+        };
+        let changes = match request {
+            Request::Kv { request, .. } => request.is_write(),
+            Request::Propose { .. } => true,
+            _ => false,
+        };
+        if mood == Mood::Forgetful && changes {
+            return Err(CallError::Lost(format!("{}: connection reset", target.url)));
+        }
+        Ok(Some(reply))
+    }
+
+    fn leader(&self) -> Option<Member> {
+        self.leader.map(|leader| self.replicas[leader].member.clone())
+    }
+
+    fn identity(&self, member: Member) -> Identity {
+        Identity {
+            member,
+            group: Some(self.id),
+            name: Some(self.name.clone()),
+            fresh: false,
+            seeds: Vec::new(),
+            members: self.replicas.iter().map(|replica| replica.member.clone()).collect(),
+            leader: self.leader(),
+            claim: self.claim.clone(),
+            confirmed: self.confirmed,
+        }
+    }
+
+    fn status(&self, member: Member) -> ShardStatus {
+        let leader = self.leader();
+        ShardStatus {
+            node: member.node,
+            url: member.url,
+            group: Some(self.id),
+            name: Some(self.name.clone()),
+            role: Role::Follower,
+            term: 1,
+            leader: leader.as_ref().map(|leader| leader.node),
+            leader_url: leader.map(|leader| leader.url),
+            last_index: None,
+            committed: None,
+            applied: None,
+            lag_ms: None,
+            members: Vec::new(),
+            quorum: 1,
+            keys: self.map.len() as u64,
+            bytes: 0,
+            cluster: None,
+            epoch: self.epoch(),
+            wal_bytes: 0,
+            snapshot_bytes: 0,
+            snapshot_index: None,
+            purged: None,
+        }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.claim.as_ref().map_or(0, |claim| claim.topology.epoch)
+    }
+
+    fn check(&self, key: &Key) -> Result<(), Error> {
+        match &self.claim {
+            Some(claim) if !claim.owns(Token::of_key(key)) => {
+                Err(Error::WrongShard { epoch: self.epoch() })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn at(&self) -> GroupIndex {
+        GroupIndex { group: self.name.as_str().into(), index: self.index }
+    }
+
+    fn get(&self, key: &Key) -> Result<KvReply, Error> {
+        self.check(key)?;
+        let item = self.map.get(key).cloned();
+        Ok(KvReply::Read(Read { at: self.at(), item, lag_ms: None }))
+    }
+
+    fn write(&mut self, key: &Key, request: &KvRequest) -> Result<KvReply, Error> {
+        self.check(key)?;
+        self.index += 1;
+        let version = self.map.get(key).map_or(0, |item| item.version) + 1;
+        let existed = match request {
+            KvRequest::Put { value, .. } => {
+                let item = Item { value: value.clone(), ts: 0, version };
+                self.map.insert(key.clone(), item).is_some()
+            }
+            KvRequest::Delete { .. } => self.map.remove(key).is_some(),
+            KvRequest::Get { .. } => unreachable!("not a write"),
+        };
+        let written = Written { at: self.at(), ts: 0, version, existed, acks: 1, quorum: 1 };
+        Ok(KvReply::Written(written))
+    }
+
+    /// Carries out a change of the group's claim, as `store::apply` does.
+    pub(super) fn apply(&mut self, action: &Action) -> Outcome {
+        let held = |cluster| match &self.claim {
+            Some(claim) if claim.topology.cluster == cluster => Ok(()),
+            Some(claim) => Err(Refusal::OtherCluster {
+                cluster: claim.topology.cluster,
+                epoch: claim.topology.epoch,
+            }),
+            None => Err(Refusal::NotClaimed),
+        };
+        let done = match action {
+            Action::Claim(claim) => match held(claim.topology.cluster) {
+                Err(refusal @ Refusal::OtherCluster { .. }) => Err(refusal),
+                Ok(()) if self.claim.as_ref() == Some(&**claim) => Ok(()),
+                Ok(()) if claim.topology.epoch <= self.epoch() => {
+                    Err(Refusal::OldEpoch { epoch: self.epoch() })
+                }
+                Ok(()) | Err(_) => {
+                    let foreign = |key: &&Key| !claim.owns(Token::of_key(key));
+                    match self.map.keys().filter(foreign).count() {
+                        0 => {
+                            self.claim = Some((**claim).clone());
+                            Ok(())
+                        }
+                        keys => Err(Refusal::ForeignKeys { keys: keys as u64 }),
+                    }
+                }
+            },
+            Action::Confirm { cluster } => held(*cluster).map(|()| self.confirmed = true),
+            Action::Release { cluster } => held(*cluster).and_then(|()| {
+                if self.confirmed {
+                    return Err(Refusal::Confirmed);
+                }
+                self.claim = None;
+                Ok(())
+            }),
+            Action::Found { .. } | Action::Put { .. } | Action::Delete { .. } => {
+                panic!("not a change of the ring: {action:?}")
+            }
+        };
+        done.map_or_else(Outcome::Refused, |()| Outcome::Done)
+    }
+}

@@ -1,0 +1,70 @@
+//! The whole coordinator over groups without a network.
+
+mod fake;
+mod serving;
+mod starting;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use self::fake::Net;
+use crate::api::CoordinatorFace;
+use crate::api::Kv;
+use crate::coordinator::{Coordinator, CoordinatorOptions};
+use crate::types::deadline::Deadline;
+use crate::types::error::Error;
+use crate::types::key::Key;
+use crate::types::kv::{Consistency, KvReply, KvRequest};
+use crate::types::limits::VNODES_DEFAULT;
+use crate::types::value::Value;
+
+fn start(net: &Net, shards: Vec<String>) -> Coordinator<Net> {
+    let options = CoordinatorOptions { shards, vnodes: VNODES_DEFAULT };
+    Coordinator::over(net.clone(), options, CancellationToken::new())
+}
+
+/// A coordinator over all groups of `net` that is ready, every leader known.
+async fn started(net: &Net) -> Coordinator<Net> {
+    let coordinator = start(net, net.urls());
+    coordinator.until_ready().await;
+    coordinator
+}
+
+/// Waits for `condition`.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what} never came true");
+}
+
+fn key(number: u32) -> Key {
+    Key::new(format!("user:{number}")).expect("key")
+}
+
+/// The first key that lives in the group called `shard`.
+fn key_of(coordinator: &Coordinator<Net>, shard: &str) -> Key {
+    let there = |key: &Key| coordinator.route(key).expect("a ring").shard == shard;
+    (0..10_000).map(key).find(there).expect("every group has some")
+}
+
+fn timeout(ms: u64) -> Deadline {
+    Deadline::after(Duration::from_millis(ms))
+}
+
+async fn put(coordinator: &Coordinator<Net>, key: &Key, ms: u64) -> Result<KvReply, Error> {
+    let request = KvRequest::Put { key: key.clone(), value: Value::text("v") };
+    coordinator.call(request, timeout(ms)).await
+}
+
+async fn get(
+    coordinator: &Coordinator<Net>,
+    key: &Key,
+    consistency: Consistency,
+) -> Result<KvReply, Error> {
+    coordinator.call(KvRequest::Get { key: key.clone(), consistency }, timeout(3000)).await
+}

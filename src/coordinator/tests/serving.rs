@@ -1,0 +1,271 @@
+//! Requests over a ring that exists.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+
+use super::fake::{Mood, Net};
+use super::{get, key, key_of, put, started, timeout, until};
+use crate::api::CoordinatorFace;
+use crate::coordinator::topology;
+use crate::types::command::{Action, Outcome};
+use crate::types::error::{Error, WriteOutcome};
+use crate::types::ids::{GroupId, NodeId};
+use crate::types::kv::{Consistency, KvReply};
+use crate::types::topology::{Group, Topology};
+
+#[tokio::test]
+async fn what_is_written_is_read_with_its_position() {
+    let net = Net::new(3, 3);
+    let coordinator = started(&net).await;
+    for number in 0..100 {
+        let KvReply::Written(written) = put(&coordinator, &key(number), 1000).await.expect("put")
+        else {
+            panic!("not a write's answer")
+        };
+        let route = coordinator.route(&key(number)).expect("a ring");
+        assert_eq!(*written.at.group, *route.shard);
+        for consistency in [Consistency::Linearizable, Consistency::Lease, Consistency::Stale] {
+            let answer = get(&coordinator, &key(number), consistency).await.expect("get");
+            let KvReply::Read(read) = answer else { panic!("not a read's answer") };
+            assert_eq!((read.at, read.item.is_some()), (written.at.clone(), true));
+        }
+    }
+    net.assert_no_foreign_keys();
+    assert_eq!(net.lock().iter().map(|group| group.map.len()).sum::<usize>(), 100);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_unknown_and_was_sent_once() {
+    let net = Net::new(2, 3);
+    let coordinator = started(&net).await;
+    let at = key_of(&coordinator, "shard-1");
+    net.mood(0, Mood::Forgetful);
+    let error = put(&coordinator, &at, 200).await.expect_err("lost");
+    assert_eq!(error.outcome(), WriteOutcome::Unknown, "{error}");
+    assert_eq!((net.asked(), net.lock()[0].index), (1, 1));
+    // A read is asked again as often as there is time.
+    net.mood(0, Mood::Hung);
+    let read = get(&coordinator, &at, Consistency::Linearizable).await;
+    assert_eq!(read.expect_err("hung").outcome(), WriteOutcome::NotApplied);
+    assert!(net.asked() > 2, "{}", net.asked());
+}
+
+#[tokio::test]
+async fn a_write_in_flight_at_its_deadline_is_unknown_and_answered_in_time() {
+    let net = Net::new(1, 1);
+    let coordinator = started(&net).await;
+    net.mood(0, Mood::Hung);
+    let deadline = timeout(300);
+    let error = put(&coordinator, &key(1), 300).await.expect_err("hung");
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
+    assert!(!deadline.has_passed(), "answered too late");
+    assert_eq!(net.asked(), 1);
+}
+
+#[tokio::test]
+async fn groups_that_are_down_fail_in_time_as_not_applied_and_the_rest_is_served() {
+    let net = Net::new(3, 3);
+    let coordinator = started(&net).await;
+    net.mood(1, Mood::Down);
+    let deadline = timeout(400);
+    let error = put(&coordinator, &key_of(&coordinator, "shard-2"), 400).await.expect_err("down");
+    assert!(matches!(&error, Error::Unavailable { reason } if reason.contains("refused")));
+    assert!(!deadline.has_passed(), "answered too late");
+    for shard in ["shard-1", "shard-3"] {
+        put(&coordinator, &key_of(&coordinator, shard), 1000).await.expect("served");
+    }
+    until("it is known", || {
+        coordinator.ready().reason.as_deref() == Some("no leader is known of shard-2")
+    })
+    .await;
+    assert!(coordinator.ready().ready);
+    net.mood(1, Mood::Well);
+    put(&coordinator, &key_of(&coordinator, "shard-2"), 5000).await.expect("back again");
+}
+
+#[tokio::test]
+async fn writes_follow_the_leader_and_each_is_applied_once() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    for round in 0..30 {
+        // The leader dies; for a moment there is none; then the next takes over.
+        let (old, new) = (round % 3, (round + 1) % 3);
+        {
+            let group = &mut net.lock()[0];
+            group.replicas[old].mood = Mood::Down;
+            group.leader = None;
+        }
+        let at = key(1);
+        let election = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            net.lock()[0].leader = Some(new);
+        };
+        let (written, ()) = tokio::join!(put(&coordinator, &at, 5000), election);
+        written.expect("the new leader is found");
+        net.lock()[0].replicas[old].mood = Mood::Well;
+    }
+    assert_eq!(net.lock()[0].index, 30);
+}
+
+#[tokio::test]
+async fn a_new_leader_is_found_without_any_request() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    net.lock()[0].leader = Some(2);
+    until("the route names it", || {
+        coordinator.route(&key(1)).expect("a ring").url == "http://shard-1:3"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readiness_names_the_groups_without_a_leader_even_when_nobody_writes() {
+    let net = Net::new(3, 3);
+    let coordinator = started(&net).await;
+    net.lock()[0].replicas[0].mood = Mood::Down;
+    net.mood(1, Mood::Down);
+    let reason = "no leader is known of shard-1, shard-2";
+    until("both are named", || coordinator.ready().reason.as_deref() == Some(reason)).await;
+    assert!(coordinator.ready().ready);
+    net.mood(2, Mood::Down);
+    until("it is not ready", || !coordinator.ready().ready).await;
+}
+
+#[tokio::test]
+async fn another_group_at_a_known_url_is_never_written_to() {
+    let net = Net::new(2, 1);
+    let coordinator = started(&net).await;
+    let at = key_of(&coordinator, "shard-1");
+    {
+        let stranger = &mut net.lock()[0];
+        (stranger.id, stranger.claim, stranger.confirmed) = (GroupId(77), None, false);
+    }
+    let error = put(&coordinator, &at, 300).await.expect_err("not the group");
+    assert_eq!(error.outcome(), WriteOutcome::NotApplied, "{error}");
+    assert!(net.lock()[0].map.is_empty());
+}
+
+#[tokio::test]
+async fn a_leader_that_hangs_is_left_for_the_one_that_took_over() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    {
+        let group = &mut net.lock()[0];
+        group.replicas[0].mood = Mood::Hung;
+        group.leader = Some(1);
+    }
+    until("the route names it", || {
+        coordinator.route(&key(1)).expect("a ring").url == "http://shard-1:2"
+    })
+    .await;
+    put(&coordinator, &key(1), 300).await.expect("served by the new leader");
+}
+
+#[tokio::test]
+async fn a_replica_with_a_new_identity_at_its_old_url_is_served_again() {
+    let net = Net::new(1, 1);
+    let coordinator = started(&net).await;
+    net.lock()[0].replicas[0].member.node = NodeId(4242);
+    put(&coordinator, &key(1), 5000).await.expect("found again");
+}
+
+#[tokio::test]
+async fn stale_reads_are_spread_over_the_members_that_answer() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    put(&coordinator, &key(1), 1000).await.expect("put");
+    let asked = || {
+        let mut groups = net.lock();
+        let replicas = groups[0].replicas.iter_mut();
+        replicas.map(|replica| std::mem::take(&mut replica.asked)).collect::<Vec<u32>>()
+    };
+    asked();
+    for _ in 0..30 {
+        get(&coordinator, &key(1), Consistency::Stale).await.expect("get");
+    }
+    assert_eq!(asked(), [10, 10, 10]);
+    net.lock()[0].replicas[1].mood = Mood::Hung;
+    for _ in 0..30 {
+        get(&coordinator, &key(1), Consistency::Stale).await.expect("get");
+    }
+    let spread = asked();
+    assert!(spread[1] <= 2 && spread[0] >= 10 && spread[2] >= 10, "{spread:?}");
+    net.mood(0, Mood::Well);
+    for _ in 0..1000 {
+        get(&coordinator, &key(1), Consistency::Stale).await.expect("get");
+        if asked()[1] > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("a member that answers again is not asked again");
+}
+
+#[tokio::test]
+async fn a_coordinator_with_an_old_ring_cannot_put_a_key_into_the_wrong_group() {
+    let net = Net::new(3, 1);
+    let two: Vec<String> = net.urls().into_iter().take(2).collect();
+    let coordinator = super::start(&net, two);
+    until("it is ready", || coordinator.ready().reason.is_none()).await;
+    until("it is confirmed", || net.lock().iter().take(2).all(|group| group.confirmed)).await;
+    let writes = || (0..200).map(key).collect::<Vec<_>>();
+    let old = coordinator.route(&key(0)).expect("a ring").epoch;
+    add_the_third(&net);
+    let keys = writes();
+    let written = join_all(keys.iter().map(|key| put(&coordinator, key, 5000))).await;
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    net.assert_no_foreign_keys();
+    let counts: Vec<usize> = net.lock().iter().map(|group| group.map.len()).collect();
+    assert!(counts.iter().sum::<usize>() == 200 && counts[2] > 20, "{counts:?}");
+    assert_eq!(coordinator.route(&key(0)).expect("a ring").epoch, old + 1);
+    // Nobody is asked over and over while the newer ring is fetched.
+    assert!(net.asked() < 2000, "{} attempts", net.asked());
+}
+
+/// Moves the ring to its next epoch, with all groups in it.
+fn add_the_third(net: &Net) {
+    let mut groups = net.lock();
+    let old = groups[0].claim.as_ref().expect("claimed").topology.clone();
+    let list = groups.iter().map(|group| Group {
+        id: group.id,
+        name: group.name.clone(),
+        urls: vec![group.replicas[0].member.url.clone()],
+    });
+    let topology = Topology { epoch: old.epoch + 1, groups: list.collect(), ..old };
+    for (at, (_, claim)) in topology::claims(&topology).enumerate() {
+        let cluster = topology.cluster;
+        assert_eq!(groups[at].apply(&Action::Claim(Box::new(claim))), Outcome::Done);
+        assert_eq!(groups[at].apply(&Action::Confirm { cluster }), Outcome::Done);
+    }
+}
+
+#[tokio::test]
+async fn the_cluster_is_shown_in_time_whoever_is_slow_or_gone() {
+    let net = Net::new(2, 3);
+    let coordinator = started(&net).await;
+    net.lock()[0].replicas[1].mood = Mood::Down;
+    net.lock()[1].replicas[2].mood = Mood::Hung;
+    let begun = Instant::now();
+    let cluster = coordinator.cluster(timeout(1000)).await.expect("a ring");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!((cluster.epoch, cluster.vnodes, cluster.groups.len()), (1, 100, 2));
+    let share: f64 = cluster.groups.iter().map(|group| group.share).sum();
+    assert!((share - 1.0).abs() < 1e-5, "{share}");
+    for (group, gone) in cluster.groups.iter().zip(["http://shard-1:2", "http://shard-2:3"]) {
+        assert_eq!(group.leader, Some(format!("http://{}:1", group.name)));
+        assert_eq!((group.members.len(), group.replicas.len()), (3, 2));
+        let unreachable: Vec<&str> = group.unreachable.iter().map(|one| one.url.as_str()).collect();
+        assert_eq!(unreachable, [gone]);
+    }
+}
+
+#[tokio::test]
+async fn the_keeper_ends_when_it_is_told_to() {
+    let net = Net::new(1, 1);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let options = crate::coordinator::CoordinatorOptions { shards: net.urls(), vnodes: 10 };
+    let coordinator = crate::coordinator::Coordinator::over(net, options, shutdown.clone());
+    shutdown.cancel();
+    until("it has ended", || std::sync::Arc::strong_count(&coordinator.shared) == 1).await;
+}
