@@ -2,7 +2,8 @@
 //!
 //! The identity belongs to the disk. It stands in the metadata and in every WAL segment: either
 //! one is enough, and two that differ are refused, since a replica with another's vote could elect
-//! two leaders.
+//! two leaders. So could one that has lost its log and keeps its identity: it would vote again and
+//! lack what it has acknowledged.
 
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,15 @@ pub enum OpenError {
         /// The last purged entry.
         purged: u64,
     },
+    /// It was part of a group, and its log is not there.
+    #[error(
+        "{path} has lost its log, and with it its vote and what it has acknowledged; \
+         delete the directory to let the replica rejoin its group with a new identity"
+    )]
+    LogLost {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// It has voted, but nothing says in which group.
     #[error(
         "{path} has a vote but has lost its group; \
@@ -92,8 +102,14 @@ pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
     let data = DataDir::open(path)?;
     let meta = Meta::open(&path.join("meta"))?;
     let wal_dir = path.join("wal");
-    let node = identity(path, &meta, &wal_dir)?;
     let snapshots = Snapshots::open(&path.join("snapshot"))?;
+    // The log is made before a group is joined or anything is applied.
+    if Wal::written_by(&wal_dir)?.is_none()
+        && (meta.group()?.is_some() || snapshots.newest().is_some())
+    {
+        return Err(OpenError::LogLost { path: path.into() });
+    }
+    let node = identity(path, &meta, &wal_dir)?;
     let state = match snapshots.newest() {
         Some(newest) => snapshots.read(&newest)?,
         None => State::default(),
@@ -143,4 +159,32 @@ fn founded(wal: &Wal) -> Result<Option<GroupId>, OpenError> {
         Payload::Command(Command { action: Action::Found { group, .. }, .. }) => Some(group),
         Payload::Command(_) | Payload::Blank | Payload::Membership(_) => None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_replica_without_its_log_does_not_keep_its_identity() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("data");
+        let open = async || {
+            let data = data.clone();
+            let recovered = tokio::task::spawn_blocking(move || recover(&data));
+            recovered.await.expect("no panic")
+        };
+        let recovered = open().await.expect("a new directory");
+        recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
+        recovered.wal.close().await.expect("the log closes");
+        drop(recovered);
+
+        let recovered = open().await.expect("nothing is lost");
+        recovered.wal.close().await.expect("the log closes");
+        drop(recovered);
+
+        std::fs::remove_dir_all(data.join("wal")).expect("there was a log");
+        let refused = open().await.err();
+        assert!(matches!(refused, Some(OpenError::LogLost { .. })), "{refused:?}");
+    }
 }
