@@ -7,11 +7,12 @@
 //! that took over an address is never taken for the peer.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
@@ -23,7 +24,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftTypeConfig};
 
-use crate::raft::config::{TypeConfig, VoteOf};
+use crate::raft::config::{Raft, TypeConfig, VoteOf};
 use crate::raft::freshness::AsOf;
 use crate::raft::replication;
 use crate::raft::snapshot_stream;
@@ -35,7 +36,27 @@ use crate::types::ids::{GroupId, NodeId};
 use crate::types::peer::{AppendReply, Lane, Reply, Request};
 
 type SnapshotOf = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+type ServerMetrics =
+    openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftServerMetrics<TypeConfig>>;
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
+
+/// Where the members are by the newest configuration. openraft keeps the client of a member whose
+/// URL has changed, so each client looks here before it speaks.
+#[derive(Clone, Default)]
+pub(in crate::raft) struct Addresses(Arc<OnceLock<ServerMetrics>>);
+
+impl Addresses {
+    /// Says whose configuration it is, once Raft runs.
+    pub(in crate::raft) fn watch(&self, raft: &Raft) {
+        self.0.get_or_init(|| raft.server_metrics());
+    }
+
+    fn moved(&self, target: &Target) -> Option<String> {
+        let metrics = self.0.get()?.borrow_watched();
+        let node = metrics.membership_config.get_node(&target.node?)?;
+        (node.addr != target.url).then(|| node.addr.clone())
+    }
+}
 
 /// What all clients of one replica share.
 #[derive(Clone)]
@@ -44,6 +65,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) dialer: Dialer,
     /// The group, known once the replica is adopted or has formed one.
     pub(in crate::raft) group: Arc<dyn Fn() -> Option<GroupId> + Send + Sync>,
+    /// Where the members are.
+    pub(in crate::raft) addresses: Addresses,
     /// Stamps what is sent.
     pub(in crate::raft) as_of: Arc<AsOf>,
     /// How long an append or a piece of a snapshot may go unanswered before the stream is
@@ -80,7 +103,17 @@ pub(in crate::raft) struct Client {
 }
 
 impl Client {
-    async fn call(&self, request: Request, option: &RPCOption) -> RpcResult<Reply> {
+    /// The peer where it is now.
+    fn target(&mut self) -> &Target {
+        if let Some(url) = self.shared.addresses.moved(&self.target) {
+            self.target.url = url;
+            self.caller = Caller::new(self.shared.dialer.clone(), self.target.clone());
+        }
+        &self.target
+    }
+
+    async fn call(&mut self, request: Request, option: &RPCOption) -> RpcResult<Reply> {
+        self.target();
         let deadline = Deadline::after(option.hard_ttl());
         match self.caller.call(&request, deadline).await {
             Ok(Reply::NotReady(reason)) => Err(unreachable(reason)),
@@ -123,7 +156,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         }
         Box::pin(async move {
             let deadline = Deadline::after(option.hard_ttl().max(self.shared.stall));
-            let opened = self.shared.dialer.open(&self.target, Lane::Append, deadline).await;
+            let dialer = self.shared.dialer.clone();
+            let opened = dialer.open(self.target(), Lane::Append, deadline).await;
             let (sender, receiver) = opened.map_err(|error| rpc_error(&error))?;
             let as_of = Arc::clone(&self.shared.as_of);
             let replies = replication::pipeline(input, sender, receiver, as_of, self.shared.stall);
@@ -163,7 +197,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let deadline = Deadline::after(option.hard_ttl());
         let connect = deadline.at_most(self.shared.stall);
-        let opened = self.shared.dialer.open(&self.target, Lane::Snapshot, connect).await;
+        let dialer = self.shared.dialer.clone();
+        let opened = dialer.open(self.target(), Lane::Snapshot, connect).await;
         let (sender, receiver) = opened.map_err(|error| streaming(&error))?;
         let SnapshotData::Local(file, open) = snapshot.snapshot else {
             return Err(streaming(&io::Error::other("only a snapshot of our own can be sent")));

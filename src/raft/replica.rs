@@ -21,7 +21,7 @@ use crate::raft::formation;
 use crate::raft::freshness::{AsOf, Freshness};
 use crate::raft::joining::Joining;
 use crate::raft::log_store::LogStore;
-use crate::raft::network::Network;
+use crate::raft::network::{Addresses, Network};
 use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
@@ -104,12 +104,14 @@ impl Replica {
         let group = Arc::new(Mutex::new(group));
         let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
         let stall = stall_timeout(options.timing);
+        let addresses = Addresses::default();
         let network = Network {
             dialer: Dialer::new(Some(node)),
             group: {
                 let group = Arc::clone(&group);
                 Arc::new(move || *lock(&group))
             },
+            addresses: addresses.clone(),
             as_of: Arc::clone(&as_of),
             stall,
         };
@@ -121,6 +123,7 @@ impl Replica {
             .await
             .map_err(OpenError::internal)?;
         as_of.watch(&raft);
+        addresses.watch(&raft);
         let replica = Self(Arc::new(Inner {
             member,
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
