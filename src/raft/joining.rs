@@ -3,6 +3,9 @@
 //! A replica that lost its disk comes back with a new identity and its old URL. Its old vote is
 //! gone for ever: the new identity replaces the old member in one joint change (Raft thesis §4.3)
 //! once it has caught up as a learner. The same call moves a member to a new URL.
+//!
+//! A leader that ends in the middle of a joint change leaves the group between two configurations,
+//! needing a quorum of each; [`finish`] has the next leader end that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +21,9 @@ use crate::types::topology::Member;
 
 /// How long a new learner may take to catch up before the attempt ends; it asks again.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a leader waits before it tries again to finish a change.
+const FINISH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether a change of the membership is under way: one at a time.
 #[derive(Debug, Default)]
@@ -50,6 +56,31 @@ pub(in crate::raft) fn change(
     match former {
         Some(former) => Ok(Change::Replace(former.node)),
         None => Err(format!("{} is not the URL of any member of this group", joiner.url)),
+    }
+}
+
+/// Finishes, for as long as the replica runs, what a former leader has begun to change.
+pub(in crate::raft) async fn finish(replica: Replica) {
+    let mut metrics = replica.raft().server_metrics();
+    loop {
+        let joint = metrics.borrow_and_update().membership_config.get_joint_config().len() > 1;
+        if joint && replica.leads() && !replica.joining().0.swap(true, Ordering::AcqRel) {
+            let voters = replica.voters().into_iter().collect();
+            match replica.change_members(ChangeMembers::ReplaceAllVoters(voters), false).await {
+                Ok(()) => tracing::info!("finished a change of the members"),
+                Err(reason) => tracing::debug!(%reason, "could not finish a change yet"),
+            }
+            replica.joining().0.store(false, Ordering::Release);
+        }
+        let changed = metrics.changed();
+        let changed = if joint {
+            tokio::time::timeout(FINISH_INTERVAL, changed).await.unwrap_or(Ok(()))
+        } else {
+            changed.await
+        };
+        if changed.is_err() {
+            return;
+        }
     }
 }
 
@@ -125,7 +156,47 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use openraft::EntryPayload;
+
     use super::*;
+    use crate::raft::config::Timing;
+    use crate::raft::replica::ReplicaOptions;
+    use crate::types::clock::SystemClock;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_joint_change_that_was_left_halfway_is_finished() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = ReplicaOptions {
+            data: dir.path().into(),
+            url: "http://a".into(),
+            peers: Vec::new(),
+            name: None,
+            default_name: "a".into(),
+            quorum: 1,
+            timing: Timing::default(),
+            snapshot_log_bytes: 1 << 20,
+            keep_log_entries: 10,
+        };
+        let replica = Replica::open(options, Arc::new(SystemClock)).await.expect("it opens");
+        replica.form().await.expect("it forms");
+        // What the former leader has left behind.
+        let me = replica.member().clone();
+        let nodes = BTreeMap::from([(me.node, BasicNode::new(me.url))]);
+        let voters = BTreeSet::from([me.node]);
+        let joint = openraft::Membership::new(vec![voters.clone(), voters], nodes).expect("valid");
+        let appended = replica.raft().append_membership(joint, EntryPayload::Blank, []).await;
+        appended.expect("it is taken");
+        let finished = async {
+            let mut metrics = replica.raft().server_metrics();
+            while metrics.borrow_and_update().membership_config.get_joint_config().len() > 1 {
+                metrics.changed().await.expect("raft runs");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), finished).await.expect("it is finished");
+        replica.shutdown().await;
+    }
 
     #[test]
     fn a_replica_comes_in_only_in_the_place_of_a_voter_with_its_url() {

@@ -19,7 +19,7 @@ use crate::raft::compaction;
 use crate::raft::config::{Raft, Timing, config};
 use crate::raft::formation;
 use crate::raft::freshness::{AsOf, Freshness};
-use crate::raft::joining::Joining;
+use crate::raft::joining::{self, Joining};
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{Addresses, Network};
 use crate::raft::recovery::{OpenError, Recovered, recover};
@@ -147,6 +147,7 @@ impl Replica {
         }));
         replica.spawn(compaction::run(replica.clone()));
         replica.spawn(formation::found(replica.clone()));
+        replica.spawn(joining::finish(replica.clone()));
         Ok(replica)
     }
 
