@@ -276,13 +276,15 @@ impl Replica {
         Some(Member { node, url })
     }
 
-    /// Waits until something changes about who leads or votes.
+    /// Waits until something changes about who leads or votes; for ever once Raft has ended.
     pub async fn leadership_changed(&self) {
         let mut metrics = self.0.raft.server_metrics();
         // openraft's receivers are copies of one that has seen nothing yet.
         metrics.borrow_and_update();
-        // An error means that Raft has ended: a change, too.
-        metrics.changed().await.ok();
+        if metrics.changed().await.is_err() {
+            // Raft has ended. Who waits for a leader must not ask again at once, and for ever.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The voters of the newest configuration.
