@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Semaphore;
@@ -80,6 +80,7 @@ struct Inner {
     receiving: Receiving,
     joining: Joining,
     recovered: Index,
+    bound_until: Option<Instant>,
     group: Arc<Mutex<Option<GroupId>>>,
     formation: Mutex<formation::Progress>,
     permits: Semaphore,
@@ -100,6 +101,8 @@ impl Replica {
         };
         let Recovered { data, meta, node, wal, snapshots, state, group } = recovered;
         let recovered = wal.last().map_or(0, |id| id.index);
+        let bound = options.timing.election_timeout_max;
+        let bound_until = wal.vote().map(|_| Instant::now() + bound);
         let member = Member { node, url: options.url.clone() };
         let group = Arc::new(Mutex::new(group));
         let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
@@ -134,6 +137,7 @@ impl Replica {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             recovered,
+            bound_until,
             _data: data,
             options,
             clock,
@@ -145,10 +149,29 @@ impl Replica {
             as_of,
             group,
         }));
+        if bound_until.is_some() && replica.voters() != [node] {
+            replica.raft().runtime_config().elect(false);
+            let bound = replica.clone();
+            replica.spawn(async move { bound.unbound().await });
+        }
         replica.spawn(compaction::run(replica.clone()));
         replica.spawn(formation::found(replica.clone()));
         replica.spawn(joining::finish(replica.clone()));
         Ok(replica)
+    }
+
+    /// Whether this replica may still be bound by the lease that it gave a leader before it was
+    /// restarted: only its former process knew until when. It helps to elect nobody meanwhile.
+    pub(in crate::raft) fn bound(&self) -> bool {
+        self.0.bound_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Stands for elections again once the former lease is over.
+    async fn unbound(&self) {
+        if let Some(until) = self.0.bound_until {
+            tokio::time::sleep_until(until.into()).await;
+        }
+        self.0.raft.runtime_config().elect(true);
     }
 
     /// Answers one request about one key, if this replica can: see [`Error::NotLeader`].

@@ -16,7 +16,7 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{GroupId, NodeId};
 use crate::types::limits::REQUEST_TIMEOUT_MAX;
-use crate::types::peer::{Append, Hello, Lane, Reply, Request};
+use crate::types::peer::{Append, Hello, Lane, Reply, Request, VoteRequest};
 
 impl Service for Replica {
     fn welcome(&self, hello: &Hello) -> Result<(), String> {
@@ -68,6 +68,12 @@ impl Service for Replica {
                 if from.is_none() =>
             {
                 Reply::NotReady("only a peer may send this".into())
+            }
+            // A leader that hands over has given its lease up.
+            Request::Vote(VoteRequest { leadership_transfer: false, .. }) | Request::PreVote(_)
+                if self.bound() =>
+            {
+                Reply::NotReady("it may be bound by the lease of a leader".into())
             }
             Request::Vote(request) => {
                 let vote = self.raft().vote(wire::raft_vote_request(&request)).await;
@@ -132,4 +138,55 @@ impl Replica {
 
 fn answer<E: std::fmt::Display>(reply: Result<Reply, E>) -> Reply {
     reply.unwrap_or_else(|error| Reply::NotReady(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::raft::config::Timing;
+    use crate::raft::replica::ReplicaOptions;
+    use crate::types::clock::SystemClock;
+    use crate::types::ids::{LogId, Vote};
+
+    async fn open(data: &std::path::Path) -> Replica {
+        let options = ReplicaOptions {
+            data: data.into(),
+            url: "http://a".into(),
+            peers: Vec::new(),
+            name: None,
+            default_name: "a".into(),
+            quorum: 1,
+            timing: Timing::default(),
+            snapshot_log_bytes: 1 << 20,
+            keep_log_entries: 10,
+        };
+        Replica::open(options, Arc::new(SystemClock)).await.expect("it opens")
+    }
+
+    /// The leader that it acknowledged may answer lease reads until the lease is over.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_restarted_replica_elects_nobody_while_its_former_lease_may_run() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let replica = open(dir.path()).await;
+        replica.form().await.expect("it forms");
+        replica.shutdown().await;
+        drop(replica);
+
+        let replica = open(dir.path()).await;
+        let node = NodeId(1);
+        let request = VoteRequest {
+            vote: Vote { term: 99, node, committed: false },
+            last: Some(LogId { term: 98, leader: node, index: 1000 }),
+            leadership_transfer: false,
+        };
+        let answer = Service::call(&replica, Some(node), Request::Vote(request.clone())).await;
+        assert!(matches!(answer, Reply::NotReady(_)), "{answer:?}");
+        tokio::time::sleep(Timing::default().election_timeout_max).await;
+        // It answers again; whether it grants is for Raft to say.
+        let answer = Service::call(&replica, Some(node), Request::Vote(request)).await;
+        assert!(matches!(answer, Reply::Vote(_)), "{answer:?}");
+        replica.shutdown().await;
+    }
 }
