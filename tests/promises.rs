@@ -15,6 +15,7 @@ mod dev;
 mod failover;
 mod forming;
 mod harness;
+mod impostor;
 mod moved_replica;
 mod one_group;
 mod power_off;

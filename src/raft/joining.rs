@@ -9,9 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::ChangeMembers;
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
 
@@ -22,6 +23,9 @@ use crate::types::topology::Member;
 /// How long a new learner may take to catch up before the attempt ends; it asks again.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a learner may be silent before the attempt ends: it may be gone, and the next one with
+/// its URL waits.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long a leader waits before it tries again to finish a change.
 const FINISH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -113,6 +117,10 @@ impl Replica {
             Change::Move => self.change_members(ChangeMembers::SetNodes(nodes), true).await,
             Change::Replace(former) => {
                 tracing::info!(node = %joiner.node, url = %joiner.url, %former, "taking a replica in");
+                let former_joiners = self.former_joiners(&joiner);
+                if !former_joiners.is_empty() {
+                    self.change_members(ChangeMembers::RemoveNodes(former_joiners), true).await?;
+                }
                 self.change_members(ChangeMembers::AddNodes(nodes), true).await?;
                 let caught_up = self.caught_up(joiner.node);
                 tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up)
@@ -124,6 +132,14 @@ impl Replica {
                 self.change_members(ChangeMembers::ReplaceAllVoters(voters), false).await
             }
         }
+    }
+
+    /// Learners that have tried to come in under the URL of `joiner` and never will now.
+    fn former_joiners(&self, joiner: &Member) -> BTreeSet<NodeId> {
+        let voters = self.voters();
+        let same_url = self.members().into_iter().filter(|member| member.url == joiner.url);
+        let nodes = same_url.map(|member| member.node);
+        nodes.filter(|node| *node != joiner.node && !voters.contains(node)).collect()
     }
 
     async fn change_members(
@@ -139,6 +155,7 @@ impl Replica {
     async fn caught_up(&self, node: NodeId) -> Result<(), String> {
         let mut metrics = self.raft().data_metrics();
         let goal = metrics.borrow_watched().last_log;
+        let begun = Instant::now();
         loop {
             {
                 let metrics = metrics.borrow_and_update();
@@ -148,8 +165,15 @@ impl Replica {
                 if replication.get(&node).is_some_and(|matched| *matched >= goal) {
                     return Ok(());
                 }
+                let heartbeats = metrics.heartbeat.as_ref();
+                let heard = heartbeats.and_then(|heartbeats| heartbeats.get(&node)?.as_ref());
+                let silence = heard.map_or(begun.elapsed(), |heard| heard.elapsed());
+                if silence.min(begun.elapsed()) > SILENCE_MAX {
+                    return Err("it does not answer".into());
+                }
             }
-            metrics.changed().await.map_err(|error| error.to_string())?;
+            let changed = tokio::time::timeout(SILENCE_MAX, metrics.changed()).await;
+            changed.unwrap_or(Ok(())).map_err(|error| error.to_string())?;
         }
     }
 }
