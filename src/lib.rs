@@ -27,12 +27,14 @@
 //! round for all reads that wait), and looks the key up in the published map. Nothing is logged.
 //!
 //! A room imports only from those before it: types; rpc, store, client; raft; api; coordinator;
-//! server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone.
+//! server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone. Beside the house
+//! stands [`planted`], the bugs that can be switched on to test a test.
 
 pub mod api;
 pub mod cli;
 pub mod client;
 pub mod coordinator;
+pub mod planted;
 pub mod raft;
 pub mod rpc;
 pub mod server;

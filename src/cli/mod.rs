@@ -24,6 +24,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::planted;
 use output::{complain, usage_line};
 
 /// A sharded, replicated, in-memory key-value store
@@ -100,6 +101,7 @@ fn start(cli: Cli) -> anyhow::Result<Ending> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+    planted::plant().map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("the runtime does not start")?.block_on(Box::pin(carry_out(cli.command)))
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 
+use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
 use crate::raft::replica::Replica;
 use crate::types::deadline::Deadline;
@@ -26,6 +27,8 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<Read, Error> {
         match consistency {
+            Consistency::Linearizable if planted::bug(Bug::SkipReadIndex) && self.leads() => {}
+            Consistency::Lease if planted::bug(Bug::StaleLease) && self.leads() => {}
             Consistency::Linearizable => self.confirm(ReadPolicy::ReadIndex, deadline).await?,
             Consistency::Lease => self.confirm(ReadPolicy::LeaseRead, deadline).await?,
             Consistency::Stale => {}

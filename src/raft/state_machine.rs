@@ -14,6 +14,7 @@ use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot as RaftSnapshot};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 
+use crate::planted::{self, Bug};
 use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
 use crate::raft::wire;
 use crate::store::apply::apply;
@@ -116,7 +117,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let outcome = apply(&mut self.state, &entry);
                 answers.extend(responder.map(|responder| (responder, outcome)));
             }
-            self.published.publish(&self.state);
+            if !(planted::bug(Bug::LatePublish) && planted::one_of(2)) {
+                self.published.publish(&self.state);
+            }
             for (responder, outcome) in answers {
                 responder.send(outcome);
             }

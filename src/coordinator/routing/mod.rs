@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use crate::planted::{self, Bug};
 use crate::rpc::CallError;
 use crate::types::error::Error;
 use crate::types::ids::NodeId;
@@ -193,7 +194,7 @@ impl Route {
 
 fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
     let lost = |reason: String| {
-        if need.is_write() {
+        if need.is_write() && !planted::bug(Bug::RetryUnknown) {
             Verdict::Done(Err(Error::OutcomeUnknown { reason }))
         } else {
             Verdict::Another(Error::Unavailable { reason })

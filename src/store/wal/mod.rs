@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::planted::{self, Bug};
 use crate::store::wal::cache::keep_until;
 use crate::store::wal::record::RecordRef;
 use crate::store::wal::shared::{Change, Inner, Request, Shared, Status};
@@ -141,6 +142,8 @@ impl Wal {
     /// If the entries leave a hole in the log. A log without entries and purge mark may start
     /// anywhere.
     pub async fn append(&self, entries: Vec<Entry>, done: Done) -> io::Result<()> {
+        let early = planted::bug(Bug::AckBeforeSync);
+        let (done, acknowledge) = if early { (None, Some(done)) } else { (Some(done), None) };
         let mut records = Vec::new();
         let mut sizes = Vec::with_capacity(entries.len());
         for entry in &entries {
@@ -163,9 +166,13 @@ impl Wal {
             for (entry, bytes) in entries.into_iter().zip(sizes) {
                 inner.view.append(entry, bytes, request);
             }
-            Some(Request { records, change, done: Some(done) })
+            Some(Request { records, change, done })
         };
-        self.shared().submit(bytes, make).await
+        self.shared().submit(bytes, make).await?;
+        if let Some(done) = acknowledge {
+            done(Ok(()));
+        }
+        Ok(())
     }
 
     /// Saves a vote, in order with appends; on disk when it returns.
@@ -179,7 +186,7 @@ impl Wal {
             let before = inner.view.vote.map_or(0, |before| before.term);
             assert!(vote.term >= before, "vote goes back from term {before} to {vote:?}");
             inner.view.vote = Some(vote);
-            Some((records, Change::None))
+            (!planted::bug(Bug::ForgetVote)).then_some((records, Change::None))
         })
         .await
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex as Turn, Notify, watch};
 
+use crate::planted::{self, Bug};
 use crate::store::wal::Done;
 use crate::store::wal::cache::View;
 use crate::store::wal::index::{BatchIndex, Place};
@@ -131,7 +132,7 @@ impl Inner {
     /// The records that keep the vote and the commit position when older segments go.
     pub(super) fn marks(&mut self) -> Vec<u8> {
         let mut records = Vec::new();
-        if let Some(vote) = self.view.vote {
+        if let Some(vote) = self.view.vote.filter(|_| !planted::bug(Bug::ForgetVote)) {
             RecordRef::Vote(vote).encode(&mut records);
         }
         RecordRef::Committed(self.view.committed).encode(&mut records);

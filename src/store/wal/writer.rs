@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use crate::planted::{self, Bug};
 use crate::store::wal::Done;
 use crate::store::wal::index::Place;
 use crate::store::wal::keeper::{Keeper, Kind};
@@ -84,6 +85,10 @@ impl Writer {
         self.prepare_next();
         while let Some(work) = self.shared.take_work() {
             let last = work.last;
+            // Only while nobody waits for something else, a vote for example.
+            if planted::bug(Bug::AckBeforeSync) && work.requests.iter().all(|r| r.done.is_none()) {
+                planted::lag();
+            }
             if let Err(error) = self.write(work) {
                 self.shared.fail(error);
                 break;
