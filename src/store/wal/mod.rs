@@ -3,7 +3,8 @@
 //! One thread writes. It takes everything that is queued, writes it as one *batch*, syncs once, and
 //! then calls every `done`. What was acknowledged survives the loss of power; what was being
 //! written at that moment is cut when the log is opened again; anything else that is wrong with the
-//! files is [`WalError::Damaged`], never silently repaired or dropped.
+//! files is [`WalError::Damaged`], never silently repaired or dropped. A mark beside the segments
+//! (`mark`) tells the two apart where the last batch is concerned.
 //!
 //! The log ends with its first failed write or sync: every later call gets that first error,
 //! nothing is tried again, and [`Wal::failed`] tells the owner, who ends the process. What is
@@ -17,6 +18,7 @@ mod cache;
 mod error;
 mod index;
 mod keeper;
+mod mark;
 mod open;
 mod reader;
 mod record;

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::store::wal::index::Place;
 use crate::store::wal::keeper::Kind;
+use crate::store::wal::mark::{self, Mark};
 use crate::store::wal::record::{HeaderError, SegmentHeader};
 use crate::store::wal::recovery::{End, Recovered, Recovery, Why};
 use crate::store::wal::segment::{self, Fill, START, Segment, at};
@@ -55,7 +56,8 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
     for freed in recovered.marks.map_or_else(Vec::new, |marks| shared.free_before(marks)) {
         segment::remove(&kind.dir, freed.path())?;
     }
-    Writer::start(&shared, kind, (current, newer), end)?;
+    let mark = Mark::open(&kind.dir)?;
+    Writer::start(&shared, (kind, mark), (current, newer), end)?;
     Ok(shared)
 }
 
@@ -77,7 +79,8 @@ fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), Wa
             segments.insert(number, Segment::open(path, &header)?);
         }
     }
-    Ok((recovery.finish().map_err(damaged)?, segments))
+    let synced = mark::read(&kind.dir)?;
+    Ok((recovery.finish(synced).map_err(damaged)?, segments))
 }
 
 /// The first `bytes_max` bytes of the file.

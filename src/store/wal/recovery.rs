@@ -6,7 +6,8 @@
 //! higher sequence number follows anywhere, in its segment or in a later one; a torn tail was never
 //! acknowledged and is cut. Everything else is [`Damage`]: it is reported, and nothing is cut.
 //!
-//! What bytes alone can't tell: damage to the very last batch looks like a torn tail.
+//! What bytes alone can't tell: damage to the very last batch looks like a torn tail. A mark that
+//! says how far the log was on disk for certain ([`Recovery::finish`]) does.
 
 use std::fmt;
 
@@ -50,6 +51,11 @@ pub enum Why {
     Malformed(String),
     /// The log does not begin where it was purged to.
     StartMissing,
+    /// The log ends before what was on disk once.
+    EndMissing {
+        /// The sequence number of the last batch that was.
+        synced: u64,
+    },
 }
 
 impl fmt::Display for Why {
@@ -61,6 +67,9 @@ impl fmt::Display for Why {
             Self::Followed { by } => write!(f, "it can't be read, but batch {by} can"),
             Self::Malformed(error) => write!(f, "{error}"),
             Self::StartMissing => write!(f, "the log does not begin where it was purged to"),
+            Self::EndMissing { synced } => {
+                write!(f, "it can't be read, but batches up to {synced} were on disk")
+            }
         }
     }
 }
@@ -153,8 +162,17 @@ impl Recovery {
         Ok(())
     }
 
-    /// What the segments that were shown say.
-    pub(super) fn finish(self) -> Result<Recovered, Damage> {
+    /// What the segments that were shown say. `synced` is the number of a batch that was on disk
+    /// with all before it, if that is known: a log that ends before it has lost its end.
+    pub(super) fn finish(self, synced: Option<u64>) -> Result<Recovered, Damage> {
+        let next = self.end.map_or(1, |end| end.sequence);
+        if let Some(synced) = synced.filter(|synced| *synced >= next) {
+            let (segment, offset) = match (self.end, self.segments.first()) {
+                (Some(end), _) => (end.place.segment, end.place.offset),
+                (None, first) => (first.map_or(1, |first| first.number), 0),
+            };
+            return Err(self.damage(segment, offset, Why::EndMissing { synced }));
+        }
         let span = self.view.span();
         let purged = self.view.purged().map(|purged| purged.index + 1);
         let first = self.segments.first().map_or(1, |first| first.number);

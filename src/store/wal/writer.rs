@@ -14,6 +14,7 @@ use crate::planted::{self, Bug};
 use crate::store::wal::Done;
 use crate::store::wal::index::Place;
 use crate::store::wal::keeper::{Keeper, Kind};
+use crate::store::wal::mark::Mark;
 use crate::store::wal::record::{BatchBuilder, batch_len, encoded_len};
 use crate::store::wal::recovery::End;
 use crate::store::wal::segment::{At, Fill, START, Segment};
@@ -35,6 +36,7 @@ enum Next {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     keeper: Keeper,
+    mark: Mark,
     segment: Arc<Segment>,
     /// The length of the current segment.
     len: u64,
@@ -55,7 +57,7 @@ impl Writer {
     /// Starts the thread at the end of a recovered log: `segment`, and `next` if it lies ready.
     pub(super) fn start(
         shared: &Arc<Shared>,
-        kind: Kind,
+        (kind, mark): (Kind, Mark),
         (segment, next): (Arc<Segment>, Option<Segment>),
         end: End,
     ) -> At<()> {
@@ -65,6 +67,7 @@ impl Writer {
             let writer = Self {
                 shared: Arc::clone(shared),
                 keeper,
+                mark,
                 segment,
                 len,
                 offset: end.place.offset,
@@ -194,6 +197,7 @@ impl Writer {
             let bytes = self.batch.seal(self.sequence, self.segment.identity);
             self.segment.write(bytes, self.offset)?;
             self.segment.sync()?;
+            self.mark.set(self.sequence)?;
             let place = Place { segment: self.segment.number, offset: self.offset };
             self.offset += bytes.len() as u64;
             self.sequence += 1;

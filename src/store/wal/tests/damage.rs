@@ -25,7 +25,7 @@ fn recover(files: &[Vec<u8>]) -> Result<Option<LogId>, Damage> {
     for (number, bytes) in (1..).zip(files) {
         recovery.segment(number, SegmentHeader::decode(bytes).ok().as_ref(), bytes)?;
     }
-    Ok(recovery.finish()?.view.last())
+    Ok(recovery.finish(None)?.view.last())
 }
 
 #[tokio::test]
@@ -252,4 +252,56 @@ async fn unfinished_files_mean_nothing() {
     fs::write(&stray, b"half a segment").unwrap();
     open(dir.path()).unwrap().close().await.unwrap();
     assert!(!stray.exists());
+}
+
+/// The last batch was acknowledged: whatever is wrong with it now, it is damage, not a torn tail.
+#[tokio::test]
+async fn damage_to_the_last_batch_is_told_by_the_mark() {
+    let dir = TempDir::new().unwrap();
+    let wal = open(dir.path()).unwrap();
+    append(&wal, 1, 1..4, 10).await;
+    wal.save_vote(vote(2)).await.unwrap();
+    append(&wal, 2, 4..6, 10).await;
+    wal.close().await.unwrap();
+    let mark_path = crate::store::wal::mark::path(&dir.path().join("wal"));
+    let mark = fs::read(&mark_path).unwrap();
+    let all = batches(dir.path());
+    let last = all.last().unwrap();
+    let file = fs::read(&last.path).unwrap();
+    let damages: [fn(&OnDisk, usize); 3] = [
+        |last, at| last.flip(at),
+        |last, at| last.cut(at),
+        |last, at| last.write(&vec![0; last.range.len() - at], at),
+    ];
+    for damage in damages {
+        for at in 0..last.range.len() {
+            damage(last, at);
+            fs::write(&mark_path, &mark).unwrap();
+            if fs::read(&last.path).unwrap() == file {
+                continue; // Zeros where there were zeros.
+            }
+            let error = open(dir.path()).expect_err("the end is missing");
+            let missing = Why::EndMissing { synced: last.sequence };
+            assert!(
+                matches!(&error, WalError::Damaged { why, .. } if *why == missing),
+                "byte {at}: {error}"
+            );
+            fs::write(&last.path, &file).unwrap();
+        }
+    }
+    // A cut that takes more than the last batch, and the whole of the log.
+    all[1].cut(3);
+    fs::write(&mark_path, &mark).unwrap();
+    assert!(open(dir.path()).is_err());
+    fs::remove_file(&last.path).unwrap();
+    assert!(open(dir.path()).is_err());
+
+    // A mark that is behind, or can't be read, claims nothing.
+    for mark in [&b""[..], b"sagemark", &mark[..19]] {
+        fs::write(&last.path, &file).unwrap();
+        fs::write(&mark_path, mark).unwrap();
+        let wal = open(dir.path()).unwrap();
+        assert_eq!(wal.last().map(|id| id.index), Some(5));
+        wal.close().await.unwrap();
+    }
 }

@@ -71,8 +71,14 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
-    /// Overwrites it from byte `from` of it on.
+    /// Forgets how far the log was on disk, as a loss of power may: bytes alone must tell.
+    fn forget_mark(&self) {
+        fs::remove_file(super::mark::path(self.path.parent().unwrap())).ok();
+    }
+
+    /// Overwrites it from byte `from` of it on; the mark is lost.
     pub(super) fn write(&self, bytes: &[u8], from: usize) {
+        self.forget_mark();
         let file = OpenOptions::new().write(true).open(&self.path).unwrap();
         file.write_all_at(bytes, (self.range.start + from) as u64).unwrap();
     }
@@ -87,8 +93,9 @@ impl OnDisk {
         self.write(&[self.bytes()[at] ^ 1], at);
     }
 
-    /// Cuts its file off at byte `at` of it.
+    /// Cuts its file off at byte `at` of it; the mark is lost.
     pub(super) fn cut(&self, at: usize) {
+        self.forget_mark();
         let file = OpenOptions::new().write(true).open(&self.path).unwrap();
         file.set_len((self.range.start + at) as u64).unwrap();
     }
