@@ -13,6 +13,7 @@ mod cli;
 mod consistency;
 mod dev;
 mod failover;
+mod fast_failover;
 mod forming;
 mod harness;
 mod impostor;

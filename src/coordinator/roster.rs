@@ -93,7 +93,11 @@ impl Roster {
                 members.rotate_left(turn % count);
             }
         }
-        members.sort_by_key(|member| member.silent);
+        // One that is paused or cut off takes a whole connection attempt to say nothing. The others
+        // name it when it leads, and the keeper hears when it answers again.
+        if members.iter().any(|member| !member.silent) {
+            members.retain(|member| !member.silent);
+        }
         Candidates {
             group: self.name.clone(),
             leader: known.leader.clone(),
@@ -184,5 +188,30 @@ impl Roster {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_member_is_asked_only_when_all_are() {
+        let urls = ["http://a", "http://b"].map(String::from).to_vec();
+        let roster = Roster::new(&Group { id: GroupId(1), name: "g".into(), urls });
+        let asked = |need| {
+            let members = roster.candidates(need).members.into_iter();
+            let mut urls: Vec<String> = members.map(|member| member.url).collect();
+            urls.sort();
+            urls
+        };
+        roster.note("http://a", true);
+        for need in [Need::Write, Need::LeaderRead, Need::AnyRead] {
+            assert_eq!(asked(need), ["http://b"]);
+        }
+        roster.note("http://b", true);
+        assert_eq!(asked(Need::Write), ["http://a", "http://b"]);
+        roster.note("http://a", false);
+        assert_eq!(asked(Need::Write), ["http://a"]);
     }
 }

@@ -1,20 +1,16 @@
 //! How old a replica's state may be.
 //!
-//! A leader knows when a quorum last followed it: at that moment nobody else led, so its commit
-//! position was the newest. It sends that moment ([`AsOf`]) with every message. A follower that
-//! has accepted the message and applied everything up to that position has a state at least as new
-//! ([`Freshness`]). The age is taken both by the wall clock since then and by the follower's own
+//! A leader knows a moment at which a quorum followed it, and for which everything up to the commit
+//! position of a message was all there was; it sends that moment (`raft::as_of`) with the message. A
+//! follower that has accepted the message and applied everything up to that position has a state
+//! at least as new ([`Freshness`]). The age is taken both by the wall clock since then and by the follower's own
 //! monotonic clock since the message came, and the greater one is told, so that a clock that is
 //! behind can't make a state look newer than the follower's silence.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use openraft::Instant as _;
-use openraft::async_runtime::watch::WatchReceiver;
-
-use crate::raft::config::{Raft, TypeConfig};
 use crate::raft::state_machine::Published;
 use crate::types::clock::{Clock, TimestampMs};
 use crate::types::ids::Index;
@@ -23,44 +19,13 @@ use crate::types::peer::Append;
 /// The most messages whose entries wait to be applied that are remembered.
 const MARKS_MAX: usize = 64;
 
-type DataMetrics =
-    openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
-
-/// The last moment at which a quorum is known to have followed this replica.
-pub(in crate::raft) struct AsOf {
-    clock: Arc<dyn Clock>,
-    metrics: OnceLock<DataMetrics>,
-}
-
-impl AsOf {
-    pub(in crate::raft) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, metrics: OnceLock::new() }
-    }
-
-    /// Says whose quorum it is, once Raft runs.
-    pub(in crate::raft) fn watch(&self, raft: &Raft) {
-        self.metrics.get_or_init(|| raft.data_metrics());
-    }
-
-    /// That moment by this replica's clock; `None` when it does not lead.
-    pub(in crate::raft) fn get(&self) -> Option<TimestampMs> {
-        let age_ms = u64::try_from(self.age()?.as_millis()).unwrap_or(u64::MAX);
-        Some(self.clock.now_ms().saturating_sub(age_ms))
-    }
-
-    /// How long ago that was; `None` when it does not lead.
-    pub(in crate::raft) fn age(&self) -> Option<Duration> {
-        let metrics = self.metrics.get()?.borrow_watched();
-        metrics.last_quorum_acked.as_ref().map(|acked| acked.elapsed())
-    }
-}
-
 /// What one message from a leader says about the age of a state.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::raft) struct Mark {
     committed: Option<Index>,
     as_of: Option<TimestampMs>,
-    received: Instant,
+    /// When it came.
+    pub(in crate::raft) received: Instant,
 }
 
 impl Mark {

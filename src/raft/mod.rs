@@ -1,15 +1,19 @@
 //! One replica of one group: the only room that knows openraft.
 
+mod as_of;
 mod compaction;
 mod config;
+mod departure;
 mod formation;
 mod freshness;
 mod joining;
+mod lease;
 mod log_store;
 mod network;
 mod quorum;
 mod reads;
 mod recovery;
+mod redirect;
 mod replica;
 mod replication;
 mod service;

@@ -24,9 +24,10 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftTypeConfig};
 
+use crate::raft::as_of::AsOf;
 use crate::raft::config::{Raft, TypeConfig, VoteOf};
-use crate::raft::freshness::AsOf;
-use crate::raft::replication;
+use crate::raft::lease::Lease;
+use crate::raft::replication::{self, Aside};
 use crate::raft::snapshot_stream;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::wire;
@@ -69,6 +70,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) addresses: Addresses,
     /// Stamps what is sent.
     pub(in crate::raft) as_of: Arc<AsOf>,
+    /// Counts the leases that are granted.
+    pub(in crate::raft) lease: Arc<Lease>,
     /// How long an append or a piece of a snapshot may go unanswered before the stream is
     /// given up.
     pub(in crate::raft) stall: Duration,
@@ -76,9 +79,14 @@ pub(in crate::raft) struct Network {
 
 impl Network {
     fn client(&self, target: NodeId, node: &BasicNode, pipelined: bool) -> Client {
+        let aside = Aside {
+            as_of: Arc::clone(&self.as_of),
+            lease: Arc::clone(&self.lease),
+            follower: target,
+        };
         let target = Target { url: node.addr.clone(), node: Some(target), group: (self.group)() };
         let caller = Caller::new(self.dialer.clone(), target.clone());
-        Client { shared: self.clone(), target, caller, pipelined }
+        Client { shared: self.clone(), target, caller, aside, pipelined }
     }
 }
 
@@ -99,6 +107,7 @@ pub(in crate::raft) struct Client {
     shared: Network,
     target: Target,
     caller: Caller,
+    aside: Aside,
     pipelined: bool,
 }
 
@@ -132,13 +141,16 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<TypeConfig>> {
         let first = rpc.prev_log_id.is_none();
-        let append = wire::append(rpc, self.shared.as_of.get());
+        let (append, asked) = self.aside.append(rpc);
         match self.call(Request::Append(append), &option).await? {
             // openraft has no room for this answer, and no correct peer gives it.
             Reply::Append(AppendReply::Conflict) if first => {
                 Err(unexpected("conflict at the start"))
             }
-            Reply::Append(reply) => Ok(wire::raft_append_reply(&reply)),
+            Reply::Append(reply) => {
+                self.aside.answered(asked, &reply);
+                Ok(wire::raft_append_reply(&reply))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -159,8 +171,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let dialer = self.shared.dialer.clone();
             let opened = dialer.open(self.target(), Lane::Append, deadline).await;
             let (sender, receiver) = opened.map_err(|error| rpc_error(&error))?;
-            let as_of = Arc::clone(&self.shared.as_of);
-            let replies = replication::pipeline(input, sender, receiver, as_of, self.shared.stall);
+            let aside = self.aside.clone();
+            let replies = replication::pipeline(input, sender, receiver, aside, self.shared.stall);
             let replies: BoxStream<'s, _> = Box::pin(replies);
             Ok(replies)
         })

@@ -15,16 +15,20 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::raft::as_of::AsOf;
 use crate::raft::compaction;
 use crate::raft::config::{Raft, Timing, config};
+use crate::raft::departure::{self, Departure};
 use crate::raft::formation;
-use crate::raft::freshness::{AsOf, Freshness};
+use crate::raft::freshness::Freshness;
 use crate::raft::joining::{self, Joining};
+use crate::raft::lease::Lease;
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{Addresses, Network};
 use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
+use crate::raft::wire;
 use crate::rpc::Dialer;
 use crate::store::datadir::DataDir;
 use crate::store::meta::Meta;
@@ -77,6 +81,8 @@ struct Inner {
     published: Published,
     freshness: Arc<Freshness>,
     as_of: Arc<AsOf>,
+    lease: Arc<Lease>,
+    departure: Departure,
     receiving: Receiving,
     joining: Joining,
     recovered: Index,
@@ -106,16 +112,19 @@ impl Replica {
         let member = Member { node, url: options.url.clone() };
         let group = Arc::new(Mutex::new(group));
         let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
+        let lease = Arc::new(Lease::new(options.timing));
         let stall = stall_timeout(options.timing);
+        let dialer = Dialer::new(Some(node));
         let addresses = Addresses::default();
         let network = Network {
-            dialer: Dialer::new(Some(node)),
+            dialer: dialer.clone(),
             group: {
                 let group = Arc::clone(&group);
                 Arc::new(move || *lock(&group))
             },
             addresses: addresses.clone(),
             as_of: Arc::clone(&as_of),
+            lease: Arc::clone(&lease),
             stall,
         };
         let machine = StateMachine::new(state, snapshots.clone());
@@ -130,6 +139,7 @@ impl Replica {
         let replica = Self(Arc::new(Inner {
             member,
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
+            departure: Departure::new(dialer),
             receiving: Receiving::new(snapshots.clone(), stall),
             joining: Joining::default(),
             formation: Mutex::default(),
@@ -147,23 +157,35 @@ impl Replica {
             meta,
             published,
             as_of,
+            lease,
             group,
         }));
-        if bound_until.is_some() && replica.voters() != [node] {
-            replica.raft().runtime_config().elect(false);
-            let bound = replica.clone();
-            replica.spawn(async move { bound.unbound().await });
-        }
-        replica.spawn(compaction::run(replica.clone()));
-        replica.spawn(formation::found(replica.clone()));
-        replica.spawn(joining::finish(replica.clone()));
+        replica.begin();
         Ok(replica)
+    }
+
+    /// Begins the tasks beside Raft.
+    fn begin(&self) {
+        if self.bound() && self.voters() != [self.0.member.node] {
+            self.0.raft.runtime_config().elect(false);
+            let bound = self.clone();
+            self.spawn(async move { bound.unbound().await });
+        }
+        self.spawn(compaction::run(self.clone()));
+        self.spawn(formation::found(self.clone()));
+        self.spawn(joining::finish(self.clone()));
+        self.spawn(departure::watch(self.clone()));
     }
 
     /// Whether this replica may still be bound by the lease that it gave a leader before it was
     /// restarted: only its former process knew until when. It helps to elect nobody meanwhile.
     pub(in crate::raft) fn bound(&self) -> bool {
-        self.0.bound_until.is_some_and(|until| Instant::now() < until)
+        self.bound_until().is_some()
+    }
+
+    /// Until when, if it is.
+    pub(in crate::raft) fn bound_until(&self) -> Option<Instant> {
+        self.0.bound_until.filter(|until| Instant::now() < *until)
     }
 
     /// Stands for elections again once the former lease is over.
@@ -289,11 +311,14 @@ impl Replica {
         } else {
             self.0.freshness.silence()
         };
-        if silence.is_none_or(|silence| silence > self.0.options.timing.election_timeout_max * 2) {
+        if silence.is_none_or(|silence| silence > self.0.options.timing.election_timeout_max) {
             return None;
         }
         let metrics = self.0.raft.server_metrics();
         let metrics = metrics.borrow_watched();
+        if self.0.lease.has_departed(&wire::vote(&metrics.vote)) {
+            return None;
+        }
         let node = metrics.current_leader?;
         let url = metrics.membership_config.get_node(&node)?.addr.clone();
         Some(Member { node, url })
@@ -390,6 +415,14 @@ impl Replica {
 
     pub(in crate::raft) fn as_of(&self) -> &AsOf {
         &self.0.as_of
+    }
+
+    pub(in crate::raft) fn lease(&self) -> &Arc<Lease> {
+        &self.0.lease
+    }
+
+    pub(in crate::raft) fn departure(&self) -> &Departure {
+        &self.0.departure
     }
 
     pub(in crate::raft) fn receiving(&self) -> &Receiving {

@@ -4,21 +4,24 @@
 //! answer that is not a success, when either side closes it, or when an answer is owed for too
 //! long; openraft then starts another from what it knows to be there.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::raft::as_of::AsOf;
 use crate::raft::config::{LogIdOf, Raft, TypeConfig};
-use crate::raft::freshness::{AsOf, Freshness, Mark};
+use crate::raft::freshness::{Freshness, Mark};
+use crate::raft::lease::{Asked, Lease};
 use crate::raft::network::{frame, message};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
+use crate::types::ids::{NodeId, Vote};
 use crate::types::peer::{Append, AppendReply};
 
 /// The most append messages that a leader has under way to one follower.
@@ -28,97 +31,196 @@ const APPENDS_IN_FLIGHT_MAX: usize = 64;
 struct Sent {
     prev: Option<LogIdOf>,
     last: Option<LogIdOf>,
+    asked: Asked,
+}
+
+/// What a leader tells one follower beside what Raft says, and learns from its answers.
+#[derive(Clone)]
+pub(in crate::raft) struct Aside {
+    pub(in crate::raft) as_of: Arc<AsOf>,
+    pub(in crate::raft) lease: Arc<Lease>,
+    pub(in crate::raft) follower: NodeId,
+}
+
+impl Aside {
+    /// The message as it is sent now.
+    pub(in crate::raft) fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> (Append, Asked) {
+        let asked = Lease::ask(wire::vote(&request.vote));
+        let leadership = (request.vote.leader_id.term, request.vote.leader_id.node_id);
+        let committed = request.leader_commit.as_ref().map(|id| id.index);
+        let as_of = self.as_of.get(leadership, committed);
+        (wire::append(request, as_of, self.lease.is_wanted()), asked)
+    }
+
+    /// Takes note of its answer.
+    pub(in crate::raft) fn answered(&self, asked: Asked, reply: &AppendReply) {
+        match reply {
+            AppendReply::Success { lease: true } | AppendReply::Partial { lease: true, .. } => {
+                self.lease.granted(asked, self.follower);
+            }
+            AppendReply::Success { lease: false }
+            | AppendReply::Partial { lease: false, .. }
+            | AppendReply::Conflict
+            | AppendReply::HigherVote(_) => {}
+        }
+    }
+}
+
+/// What a follower keeps of a message while Raft works on it.
+struct Heard {
+    mark: Mark,
+    vote: Vote,
+    lease: bool,
 }
 
 type AppendResult = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
+/// A leader's end of a stream.
+struct Pipeline<S> {
+    requests: S,
+    sender: FrameSender,
+    receiver: FrameReceiver,
+    aside: Aside,
+    stall: Duration,
+    /// What is not answered yet, oldest first.
+    sent: VecDeque<Sent>,
+    /// Since when the oldest of it waits.
+    owed_since: Instant,
+    /// Whether there are more requests.
+    more: bool,
+}
+
 /// Sends each request as it comes and yields the answers, in order.
+///
+/// openraft counts an answer for every request taken from `requests` whose last entry it covers.
+/// Several can have the same last entry: one with entries, then empty ones that tell what is
+/// committed. The answer to the first must not be taken for one to those that were sent later: a
+/// leader that was paused finds such answers when it wakes, and would confirm a read by them after
+/// it was replaced. So an answer is kept back until the last of those was answered too, and
+/// requests are only taken while openraft waits for an answer: between the two looks at what was
+/// sent, nothing is.
 pub(in crate::raft) fn pipeline(
     requests: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     sender: FrameSender,
     receiver: FrameReceiver,
-    as_of: Arc<AsOf>,
+    aside: Aside,
     stall: Duration,
 ) -> impl Stream<Item = AppendResult> + Send {
-    let (queue, sent) = mpsc::channel(APPENDS_IN_FLIGHT_MAX);
-    let pump = AbortOnDropHandle::new(tokio::spawn(pump(requests, sender, queue, as_of)));
-    let start = Some((sent, receiver, pump));
-    stream::unfold(start, move |state| async move {
-        let (mut sent, mut receiver, pump) = state?;
-        let Some(about) = sent.recv().await else {
-            // The requests have ended, or could not be sent.
-            return match pump.await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((Err(network(&error)), None)),
+    let (sent, owed_since, more) = (VecDeque::new(), Instant::now(), true);
+    let pipeline = Pipeline { requests, sender, receiver, aside, stall, sent, owed_since, more };
+    stream::unfold(Some(pipeline), move |pipeline| async move {
+        let mut pipeline = pipeline?;
+        match pipeline.next().await {
+            Ok(Some(Ok(upto))) => Some((Ok(Ok(upto)), Some(pipeline))),
+            Ok(Some(Err(refusal))) => Some((Ok(Err(refusal)), None)),
+            Ok(None) => match pipeline.sender.finish().await {
+                Ok(()) => None,
                 Err(error) => Some((Err(network(&error)), None)),
-            };
-        };
-        match answer(&mut receiver, about, stall).await {
-            Ok(Ok(upto)) => Some((Ok(Ok(upto)), Some((sent, receiver, pump)))),
-            Ok(Err(refusal)) => Some((Ok(Err(refusal)), None)),
+            },
             Err(error) => Some((Err(network(&error)), None)),
         }
     })
 }
 
-async fn pump(
-    mut requests: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
-    mut sender: FrameSender,
-    queue: mpsc::Sender<Sent>,
-    as_of: Arc<AsOf>,
-) -> io::Result<()> {
-    while let Some(request) = requests.next().await {
+impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
+    /// The next answer that openraft may count; `None` when everything is answered and there are
+    /// no more requests.
+    async fn next(&mut self) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
+        loop {
+            if self.sent.is_empty() && !self.more {
+                return Ok(None);
+            }
+            let room = self.more && self.sent.len() < APPENDS_IN_FLIGHT_MAX;
+            let overdue = self.owed_since + self.stall;
+            tokio::select! {
+                request = self.requests.next(), if room => match request {
+                    Some(request) => self.send(request).await?,
+                    None => self.more = false,
+                },
+                frame = self.receiver.next(), if !self.sent.is_empty() => {
+                    let Some(frame) = frame? else {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    };
+                    let answer = self.answer(&message::<AppendReply>(&frame)?)?;
+                    if answer.is_some() {
+                        return Ok(answer);
+                    }
+                }
+                () = tokio::time::sleep_until(overdue.into()), if !self.sent.is_empty() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> io::Result<()> {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-        if queue.send(Sent { prev, last }).await.is_err() {
-            return Ok(());
+        let (append, asked) = self.aside.append(request);
+        if self.sent.is_empty() {
+            self.owed_since = Instant::now();
         }
-        sender.send(frame(&wire::append(request, as_of.get()))).await?;
+        self.sent.push_back(Sent { prev, last, asked });
+        tokio::time::timeout(self.stall, self.sender.send(frame(&append))).await?
     }
-    sender.finish().await
+
+    /// The answer to the oldest request, if it may be counted.
+    fn answer(
+        &mut self,
+        reply: &AppendReply,
+    ) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
+        let about = self.sent.pop_front().expect("an answer is read only when one is owed");
+        self.owed_since = Instant::now();
+        self.aside.answered(about.asked, reply);
+        let reply = wire::raft_append_reply(reply);
+        if reply == AppendEntriesResponse::Conflict && about.prev.is_none() {
+            return Err(io::Error::other("the follower has a conflict at the start of its log"));
+        }
+        let answer = reply.into_stream_result(about.prev, about.last);
+        let kept_back = answer.is_ok() && covers_later(&about, &self.sent);
+        Ok(if kept_back { None } else { Some(answer) })
+    }
 }
 
-async fn answer(
-    receiver: &mut FrameReceiver,
-    about: Sent,
-    stall: Duration,
-) -> io::Result<StreamAppendResult<TypeConfig>> {
-    let frame = tokio::time::timeout(stall, receiver.next()).await??;
-    let Some(frame) = frame else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-    let reply = wire::raft_append_reply(&message::<AppendReply>(&frame)?);
-    if reply == AppendEntriesResponse::Conflict && about.prev.is_none() {
-        return Err(io::Error::other("the follower has a conflict at the start of its log"));
-    }
-    Ok(reply.into_stream_result(about.prev, about.last))
+/// Whether openraft would take the answer to this request for one to a later one too.
+fn covers_later(answered: &Sent, later: &VecDeque<Sent>) -> bool {
+    later.front().is_some_and(|next| next.last == answered.last)
 }
 
 /// Serves a leader's stream: hands its messages to Raft and sends the answers, in order.
 pub(in crate::raft) async fn follow(
     raft: Raft,
     freshness: Arc<Freshness>,
+    lease: Arc<Lease>,
     mut sender: FrameSender,
     receiver: FrameReceiver,
 ) -> io::Result<()> {
-    let (marks, mut heard) = mpsc::channel::<Mark>(APPENDS_IN_FLIGHT_MAX * 2);
-    let requests = stream::unfold((receiver, marks), |(mut receiver, marks)| async move {
+    let (queue, mut heard) = mpsc::channel::<Heard>(APPENDS_IN_FLIGHT_MAX * 2);
+    let start = (receiver, queue, Arc::clone(&lease));
+    let requests = stream::unfold(start, |(mut receiver, queue, lease)| async move {
         // A broken stream ends like a closed one: what came before is still answered.
         let frame = receiver.next().await.ok().flatten()?;
         let append = message::<Append>(&frame).ok()?;
-        marks.send(Mark::of(&append)).await.ok()?;
+        let (mark, vote) = (Mark::of(&append), append.vote);
+        let granted = append.lease && lease.grant(&vote);
+        queue.send(Heard { mark, vote, lease: granted }).await.ok()?;
         let request = wire::raft_append(append).ok()?;
-        Some((request, (receiver, marks)))
+        Some((request, (receiver, queue, lease)))
     });
     let mut answers = std::pin::pin!(raft.stream_append(requests));
     while let Some(answer) = answers.next().await {
-        let mark = heard.recv().await;
+        let Some(heard) = heard.recv().await else { break };
         let reply = match answer.map_err(io::Error::other)? {
             Ok(upto) => {
-                if let Some(mark) = mark {
-                    freshness.accepted(mark);
-                }
-                AppendReply::Partial(upto.as_ref().map(wire::log_id))
+                freshness.accepted(heard.mark);
+                lease.heard(&heard.vote, heard.mark.received);
+                let upto = upto.as_ref().map(wire::log_id);
+                AppendReply::Partial { upto, lease: heard.lease }
             }
-            Err(refusal) => wire::append_reply(&AppendEntriesResponse::from(Err(refusal))),
+            Err(refusal) => wire::append_reply(&AppendEntriesResponse::from(Err(refusal)), false),
         };
         sender.send(frame(&reply)).await?;
     }
@@ -127,4 +229,29 @@ pub(in crate::raft) async fn follow(
 
 fn network(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::LogId;
+
+    fn sent(last: Option<u64>) -> Sent {
+        let id = |index| wire::raft_log_id(&LogId { term: 1, leader: NodeId(1), index });
+        let last = last.map(id);
+        let vote = Vote { term: 1, node: NodeId(1), committed: true };
+        Sent { prev: None, last, asked: Lease::ask(vote) }
+    }
+
+    /// A leader that was paused may find an answer of before when it has just sent an empty request
+    /// after the same entry: it must not confirm a read by it.
+    #[test]
+    fn an_answer_to_one_request_is_not_counted_for_a_later_one() {
+        let later = |lasts: &[u64]| lasts.iter().map(|last| sent(Some(*last))).collect();
+        assert!(covers_later(&sent(Some(7)), &later(&[7])));
+        assert!(covers_later(&sent(Some(7)), &later(&[7, 9])));
+        assert!(covers_later(&sent(None), &VecDeque::from([sent(None)])));
+        assert!(!covers_later(&sent(Some(7)), &later(&[])));
+        assert!(!covers_later(&sent(Some(7)), &later(&[8, 9])));
+    }
 }

@@ -5,6 +5,7 @@
 //! like a client, but never vote or append.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::raft::freshness::Mark;
 use crate::raft::replica::{Replica, lock};
@@ -50,7 +51,7 @@ impl Service for Replica {
             Request::Adopt { group } => Reply::Accepted(self.be_adopted(group)),
             Request::Join(joiner) => Reply::Accepted(self.take_in(joiner)),
             Request::Kv { request, timeout_ms } => {
-                Reply::Kv(Replica::call(self, request, deadline(timeout_ms)).await)
+                Reply::Kv(self.serve(request, deadline(timeout_ms)).await)
             }
             Request::Propose { action, timeout_ms } => match action {
                 Action::Claim(_) | Action::Confirm { .. } | Action::Release { .. } => {
@@ -79,7 +80,11 @@ impl Service for Replica {
                 let vote = self.raft().vote(wire::raft_vote_request(&request)).await;
                 answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
             }
+            Request::PreVote(_) if self.is_leader_back() => {
+                Reply::NotReady("it follows a leader".into())
+            }
             Request::PreVote(request) => {
+                self.asked_to_elect();
                 let vote = self.raft().pre_vote(wire::raft_vote_request(&request)).await;
                 answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
             }
@@ -100,8 +105,11 @@ impl Service for Replica {
         let raft = self.raft().clone();
         let ended: io::Result<()> = match hello.lane {
             Lane::Append => {
-                let freshness = std::sync::Arc::clone(self.freshness());
-                replication::follow(raft, freshness, sender, receiver).await
+                let freshness = Arc::clone(self.freshness());
+                let lease = Arc::clone(self.lease());
+                let ended = replication::follow(raft, freshness, lease, sender, receiver).await;
+                self.stream_ended(hello.from);
+                ended
             }
             Lane::Snapshot => self.receiving().receive(raft, sender, receiver).await,
             Lane::Calls => Ok(()),
@@ -114,13 +122,15 @@ impl Service for Replica {
 
 impl Replica {
     async fn append(&self, append: Append) -> io::Result<Reply> {
-        let mark = Mark::of(&append);
+        let (mark, vote) = (Mark::of(&append), append.vote);
+        let lease = append.lease && self.lease().grant(&vote);
         let request = wire::raft_append(append)?;
         let response = self.raft().append_entries(request).await.map_err(io::Error::other)?;
         if response.is_success() {
             self.freshness().accepted(mark);
+            self.lease().heard(&vote, mark.received);
         }
-        Ok(Reply::Append(wire::append_reply(&response)))
+        Ok(Reply::Append(wire::append_reply(&response, lease)))
     }
 
     fn be_adopted(&self, group: GroupId) -> Result<(), String> {
@@ -142,8 +152,6 @@ fn answer<E: std::fmt::Display>(reply: Result<Reply, E>) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::raft::config::Timing;
     use crate::raft::replica::ReplicaOptions;

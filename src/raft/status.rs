@@ -51,7 +51,9 @@ impl Replica {
     fn replaying(&self) -> Option<String> {
         let metrics = self.raft().data_metrics();
         let metrics = metrics.borrow_watched();
-        let committed = metrics.cluster_committed?.index;
+        let Some(committed) = metrics.cluster_committed.map(|id| id.index) else {
+            return Some("what is committed is not known yet".into());
+        };
         let applied = metrics.last_applied.map_or(0, |id| id.index);
         let recovered = self.recovered_index().min(committed);
         (applied < recovered).then(|| format!("replaying the log: at {applied} of {recovered}"))
@@ -73,7 +75,8 @@ impl Replica {
             group: self.group(),
             name: state.group.as_ref().map(|(_, name)| name.to_string()),
             role: if state.group.is_none() { Role::Forming } else { role(metrics.state) },
-            term: metrics.current_term,
+            // Raft's figures are empty until it has read what the log already knows.
+            term: metrics.current_term.max(self.wal().vote().map_or(0, |vote| vote.term)),
             leader: metrics.current_leader,
             leader_url: leader.map(|leader| leader.url),
             last_index: metrics.last_log_index,

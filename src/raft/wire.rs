@@ -11,6 +11,7 @@ use openraft::raft::{
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, Membership as RaftMembership};
 
+use crate::planted::{self, Bug};
 use crate::raft::config::{
     EntryOf, LogIdOf, MembershipOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig, VoteOf,
 };
@@ -88,6 +89,7 @@ pub(in crate::raft) fn raft_entry(ours: Entry) -> std::io::Result<EntryOf> {
 pub(in crate::raft) fn append(
     theirs: AppendEntriesRequest<TypeConfig>,
     as_of: Option<TimestampMs>,
+    lease: bool,
 ) -> peer::Append {
     peer::Append {
         vote: vote(&theirs.vote),
@@ -95,6 +97,7 @@ pub(in crate::raft) fn append(
         entries: theirs.entries.into_iter().map(entry).collect(),
         committed: theirs.leader_commit.as_ref().map(log_id),
         as_of,
+        lease,
     }
 }
 
@@ -109,15 +112,20 @@ pub(in crate::raft) fn raft_append(
     })
 }
 
+/// `lease` counts only with a success.
 pub(in crate::raft) fn append_reply(
     theirs: &AppendEntriesResponse<TypeConfig>,
+    lease: bool,
 ) -> peer::AppendReply {
     match theirs {
-        AppendEntriesResponse::Success => peer::AppendReply::Success,
+        AppendEntriesResponse::Success => peer::AppendReply::Success { lease },
         AppendEntriesResponse::PartialSuccess(upto) => {
-            peer::AppendReply::Partial(upto.as_ref().map(log_id))
+            peer::AppendReply::Partial { upto: upto.as_ref().map(log_id), lease }
         }
         AppendEntriesResponse::Conflict => peer::AppendReply::Conflict,
+        AppendEntriesResponse::HigherVote(_) if planted::bug(Bug::SkipTermCheck) => {
+            peer::AppendReply::Success { lease: false }
+        }
         AppendEntriesResponse::HigherVote(higher) => peer::AppendReply::HigherVote(vote(higher)),
     }
 }
@@ -126,8 +134,8 @@ pub(in crate::raft) fn raft_append_reply(
     ours: &peer::AppendReply,
 ) -> AppendEntriesResponse<TypeConfig> {
     match ours {
-        peer::AppendReply::Success => AppendEntriesResponse::Success,
-        peer::AppendReply::Partial(upto) => {
+        peer::AppendReply::Success { .. } => AppendEntriesResponse::Success,
+        peer::AppendReply::Partial { upto, .. } => {
             AppendEntriesResponse::PartialSuccess(upto.as_ref().map(raft_log_id))
         }
         peer::AppendReply::Conflict => AppendEntriesResponse::Conflict,

@@ -41,6 +41,24 @@ pub const ROUTE_PAUSE_MIN: Duration = Duration::from_millis(10);
 pub const ROUTE_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// The least time that one member gets for a read before another is asked.
 pub const READ_ATTEMPT_MIN: Duration = Duration::from_millis(100);
+/// How long a request that came to a replica while its group has no leader waits there for one;
+/// shorter than [`READ_ATTEMPT_MIN`].
+pub const LEADER_WAIT: Duration = Duration::from_millis(60);
+/// What is left of the deadline at the end of that wait, for the way back.
+pub const LEADER_WAIT_MARGIN: Duration = Duration::from_millis(40);
+/// How often such a request looks whether there is a leader, at most.
+pub const LEADER_RECHECK: Duration = Duration::from_millis(4);
+/// How long a leader that is suspected to be gone may take to show that it is not; longer than
+/// that means nothing.
+pub const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long after a leader seemed to be gone it is looked for again, to be sure.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(5);
+/// The shortest pause between two attempts to stand in the place of a leader that is gone.
+pub const STAND_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// By how much such a pause may be longer.
+pub const STAND_PAUSE_JITTER: Duration = Duration::from_millis(30);
+/// How long a leader asks for leases after the last read by lease.
+pub const LEASE_WANTED: Duration = Duration::from_secs(10);
 /// What a coordinator keeps of a deadline for the way back, so that the reason arrives in time.
 pub const ROUTE_MARGIN: Duration = Duration::from_millis(20);
 
@@ -119,10 +137,11 @@ pub const RECONNECT_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// The longest pause before an rpc connection is opened again.
 pub const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often each side of a lane of calls shows that it is there.
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a lane of calls may be silent before it counts as broken; rounded up to whole
-/// [`KEEP_ALIVE_INTERVAL`]s.
-pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// [`KEEP_ALIVE_INTERVAL`]s. Calls to a leader that is paused or cut off have their answer by the
+/// time it is replaced.
+pub const SILENCE_MAX: Duration = Duration::from_millis(1500);
 /// How long a closing rpc connection takes in and forgets what the other side still sends, so
 /// that the kernel does not throw away the last answers.
 pub const LINGER_MAX: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use crate::types::log::{Entry, StoredMembership};
 use crate::types::topology::{Claim, Member};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -168,19 +168,29 @@ pub struct Append {
     pub entries: Vec<Entry>,
     /// The last entry the leader knows to be committed.
     pub committed: Option<LogId>,
-    /// The leader's clock at the last moment a quorum is known to have followed it: with
-    /// everything up to `committed`, a state is at least as new as this. What a follower's lag is
-    /// measured from; `None` before the first quorum.
+    /// The leader's clock at a moment when a quorum followed it: with everything up to
+    /// `committed`, a state is at least as new as this. What a follower's lag is measured from;
+    /// `None` before such a moment is known.
     pub as_of: Option<TimestampMs>,
+    /// Whether the leader asks for a lease.
+    pub lease: bool,
 }
 
 /// The answer to [`Append`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum AppendReply {
     /// All entries are on disk.
-    Success,
+    Success {
+        /// Whether the lease that was asked for is granted.
+        lease: bool,
+    },
     /// Entries up to this one are on disk.
-    Partial(Option<LogId>),
+    Partial {
+        /// The last of them.
+        upto: Option<LogId>,
+        /// Whether the lease that was asked for is granted.
+        lease: bool,
+    },
     /// The entry before the first is not there.
     Conflict,
     /// There is a newer leader or candidate.

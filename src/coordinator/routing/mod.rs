@@ -41,7 +41,7 @@ pub(in crate::coordinator) struct Candidates {
     pub(in crate::coordinator) group: String,
     /// Whoever is thought to lead.
     pub(in crate::coordinator) leader: Option<Contact>,
-    /// All members, those that answered last time first.
+    /// The members that answered last time; all if none did.
     pub(in crate::coordinator) members: Vec<Contact>,
 }
 
