@@ -50,7 +50,7 @@ async fn same_state(world: &World, group: &Group) {
         let mut seen = Vec::new();
         for at in 0..group.nodes.len() {
             let status = group.status(&world.http, at).await?;
-            seen.push((status.applied, status.keys, status.bytes));
+            seen.push((status.applied, status.hash, status.keys, status.bytes));
         }
         seen.dedup();
         if seen.len() == 1 { Ok(()) } else { Err(format!("{seen:?}")) }

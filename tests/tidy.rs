@@ -29,6 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("imbl", &["store"]),
     ("lz4_flex", &["store"]),
     ("sha2", &["types"]),
+    ("twox_hash", &["store"]),
     ("reqwest", &["client", "rpc"]),
     ("clap", &["cli"]),
     ("tokio", &["rpc", "store", "raft", "api", "coordinator", "server", "cli", "client", "bench"]),

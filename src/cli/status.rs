@@ -98,7 +98,7 @@ fn show(number: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use crate::types::http::{GroupBody, MemberStatus, Unreachable};
-    use crate::types::ids::{ClusterId, GroupId, LogId, NodeId};
+    use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, StateHash};
 
     use super::*;
 
@@ -118,6 +118,7 @@ mod tests {
             last_index: Some(12),
             committed: Some(12),
             applied: Some(LogId { term: 3, leader: NodeId(1), index: 12 }),
+            hash: StateHash(0),
             lag_ms,
             members: vec![member],
             quorum: 1,

@@ -82,6 +82,7 @@ impl Replica {
             last_index: metrics.last_log_index,
             committed: metrics.local_committed.map(|id| id.index),
             applied: state.applied,
+            hash: state.hash(),
             lag_ms,
             members,
             quorum,

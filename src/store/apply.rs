@@ -15,8 +15,9 @@
 
 use std::sync::Arc;
 
-use crate::store::state::{State, WrongShard, size_of};
-use crate::types::clock::TimestampMs;
+use crate::planted::{self, Bug};
+use crate::store::state::{State, WrongShard};
+use crate::types::clock::{Clock, SystemClock, TimestampMs};
 use crate::types::command::{Action, Command, Outcome, Refusal};
 use crate::types::ids::{ClusterId, GroupId};
 use crate::types::item::Item;
@@ -43,7 +44,12 @@ pub fn apply(state: &mut State, entry: &Entry) -> Outcome {
             state.membership = StoredMembership { id: Some(entry.id), membership };
             Outcome::Done
         }
-        Payload::Command(command) => run(state, command),
+        Payload::Command(command) => {
+            if planted::bug(Bug::ApplyTwice) && planted::one_of(100) {
+                run(state, command);
+            }
+            run(state, command)
+        }
     }
 }
 
@@ -82,10 +88,8 @@ fn put(state: &mut State, key: &Key, value: &Value, ts: TimestampMs) -> Outcome 
     let old = state.map.get(key);
     let existed = old.is_some();
     let version = old.map_or(state.version_floor, |old| old.version) + 1;
-    let freed = old.map_or(0, |old| size_of(key, old));
-    let item = Item { value: value.clone(), ts, version };
-    state.bytes = state.bytes - freed + size_of(key, &item);
-    state.map.insert(key.clone(), item);
+    let ts = if planted::bug(Bug::OwnClock) { SystemClock.now_ms() } else { ts };
+    state.insert(key, Item { value: value.clone(), ts, version });
     Outcome::Written { version, existed }
 }
 
@@ -93,12 +97,13 @@ fn delete(state: &mut State, key: &Key) -> Outcome {
     if let Err(WrongShard { epoch }) = state.check_owned(key) {
         return Outcome::WrongShard { epoch };
     }
-    let Some(old) = state.map.remove(key) else {
+    let Some(old) = state.remove(key) else {
         return Outcome::Written { version: state.version_floor, existed: false };
     };
     let version = old.version + 1;
-    state.version_floor = state.version_floor.max(version);
-    state.bytes -= size_of(key, &old);
+    if !planted::bug(Bug::ForgetFloor) {
+        state.version_floor = state.version_floor.max(version);
+    }
     Outcome::Written { version, existed: true }
 }
 

@@ -5,7 +5,7 @@
 //!           meta/                       node and group identity         meta
 //!           wal/<segment>.log           entries, votes, marks           wal
 //!           snapshot/<index>-<term>.snap  the state as of one entry     snapshot
-//! memory    State                       what entries come to            state, apply
+//! memory    State                       what entries come to            state, apply, digest
 //! ```
 //!
 //! An entry is first in the log, synced; once it is committed, [`apply::apply`] turns it into
@@ -19,6 +19,7 @@
 
 pub mod apply;
 pub mod datadir;
+pub mod digest;
 pub mod meta;
 pub mod snapshot;
 pub mod state;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::types::error::WriteOutcome;
-use crate::types::ids::{ClusterId, GroupId, Index, LogId, NodeId, Term};
+use crate::types::ids::{ClusterId, GroupId, Index, LogId, NodeId, StateHash, Term};
 use crate::types::item::{Item, Version};
 use crate::types::topology::Epoch;
 use crate::types::value::ValueKind;
@@ -222,6 +222,8 @@ pub struct ShardStatus {
     pub committed: Option<Index>,
     /// The last entry in its state.
     pub applied: Option<LogId>,
+    /// The hash of that state: replicas of a group that have applied the same entry show the same.
+    pub hash: StateHash,
     /// How old its state may be, in milliseconds; 0 on a leader.
     pub lag_ms: Option<u64>,
     /// The group's members.

@@ -2,8 +2,8 @@
 //!
 //! A [`NodeId`] belongs to a data directory, not to an address: it is drawn at random once and
 //! never used again (openraft issue 2002). A [`GroupId`] is drawn by the replica that forms the
-//! group, a [`ClusterId`] by the coordinator that claims the ring. All three are 64 random bits
-//! and are shown as 16 hex digits, in text and in JSON, where a number would lose bits.
+//! group, a [`ClusterId`] by the coordinator that claims the ring. All three are 64 random bits,
+//! a [`StateHash`] is computed; all are shown as 16 hex digits, in text and in JSON, where a number would lose bits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -85,6 +85,11 @@ id! {
 id! {
     /// The identity of one ring of groups, kept in each claimed group.
     ClusterId, "c"
+}
+id! {
+    /// What a replica's state comes to, for comparing it with another replica's at the same index.
+    /// Means nothing from one version of the program to another.
+    StateHash, ""
 }
 
 /// The text is not 16 hex digits with the right letter before them.

@@ -10,7 +10,7 @@ use sagedb::types::deadline::Deadline;
 use sagedb::types::error::Error;
 use sagedb::types::hash::Token;
 use sagedb::types::http::{ClusterBody, GroupBody, ReadyBody, Role, RouteBody, ShardStatus};
-use sagedb::types::ids::{ClusterId, GroupId, NodeId};
+use sagedb::types::ids::{ClusterId, GroupId, NodeId, StateHash};
 use sagedb::types::item::Item;
 use sagedb::types::key::Key;
 use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
@@ -118,6 +118,7 @@ impl ShardFace for Fake {
             last_index: Some(9),
             committed: Some(9),
             applied: None,
+            hash: StateHash(0),
             lag_ms: Some(0),
             members: Vec::new(),
             quorum: 1,

@@ -11,7 +11,7 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::http::{Role, ShardStatus};
-use crate::types::ids::{GroupId, NodeId};
+use crate::types::ids::{GroupId, NodeId, StateHash};
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
@@ -221,6 +221,7 @@ impl Group {
             last_index: None,
             committed: None,
             applied: None,
+            hash: StateHash(0),
             lag_ms: None,
             members: Vec::new(),
             quorum: 1,

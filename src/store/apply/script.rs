@@ -79,7 +79,8 @@ fn show_item(item: &Item) -> String {
 }
 
 fn show_state(state: &State, out: &mut String) {
-    let State { applied, membership, group, claim, confirmed, version_floor, map, bytes } = state;
+    let State { applied, membership, group, claim, confirmed, version_floor, map, bytes, .. } =
+        state;
     let applied = applied.map_or("none".into(), |id| id.to_string());
     writeln!(out, "applied={applied} floor={version_floor} bytes={bytes}").unwrap();
     if let Some(id) = membership.id {

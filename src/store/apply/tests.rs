@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::script::claim;
 use super::*;
+use crate::store::state::size_of;
 use crate::types::hash::Token;
 use crate::types::ids::{Index, LogId, NodeId};
 use crate::types::item::Version;

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::planted::{self, Bug};
 use crate::store::datadir;
 use crate::store::snapshot::format::{Codec, FormatError};
 use crate::store::snapshot::read::ReadError;
@@ -180,6 +181,7 @@ impl Snapshots {
         let (temp, file) = self.create_temp()?;
         let io = |error| SnapshotError::io(temp.path(), error);
         let mut out = BufWriter::new(Paced::new(file));
+        let state = if planted::bug(Bug::ShortSnapshot) { &short(state) } else { state };
         write::write_state(state, Codec::Lz4, &mut out).map_err(io)?;
         out.flush().map_err(io)?;
         let paced = out.into_inner().map_err(|error| io(error.into_error()))?;
@@ -241,6 +243,15 @@ impl Snapshots {
             }
         }
     }
+}
+
+/// For [`Bug::ShortSnapshot`]: the state without its last key.
+fn short(state: &State) -> State {
+    let mut short = state.clone();
+    if let Some((last, _)) = state.map.get_max() {
+        short.remove(last);
+    }
+    short
 }
 
 /// Where a snapshot stands in the log, as its name tells it; `None` before the first entry.

@@ -10,7 +10,7 @@ use crate::store::snapshot::format::{
     BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer,
     FormatError, Header, PREFIX_BYTES, Prefix, bounded, next_record,
 };
-use crate::store::state::{State, size_of};
+use crate::store::state::State;
 
 /// Why a file can't be read as a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +62,7 @@ fn load_block(state: &mut State, mut raw: &[u8]) -> Result<(), FormatError> {
         if state.map.get_max().is_some_and(|(last, _)| *last >= key) {
             return Err(FormatError::Malformed(format!("key {key:?} is out of order")));
         }
-        state.bytes += size_of(&key, &item);
-        state.map.insert(key, item);
+        state.insert(&key, item);
     }
     Ok(())
 }

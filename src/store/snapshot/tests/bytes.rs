@@ -10,7 +10,9 @@ proptest! {
     #[test]
     fn a_state_comes_back_as_it_was_written(state in states()) {
         for codec in CODECS {
-            prop_assert_eq!(&decoded(&encoded(&state, codec)).unwrap(), &state);
+            let read = decoded(&encoded(&state, codec)).unwrap();
+            prop_assert_eq!(&read, &state);
+            prop_assert_eq!(read.hash(), state.hash());
         }
     }
 

@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::apply::apply;
 use crate::store::apply::tests::history;
-use crate::store::state::size_of;
 use crate::types::ids::NodeId;
 use crate::types::item::Item;
 use crate::types::key::Key;
@@ -34,8 +33,7 @@ fn states() -> impl Strategy<Value = State> {
 fn put(state: &mut State, key: &str, value: Vec<u8>) {
     let (key, value) = (Key::new(key.to_owned()).unwrap(), Value::bytes(value));
     let item = Item { value, ts: 1_755_248_123_456, version: 3 };
-    state.bytes += size_of(&key, &item);
-    assert!(state.map.insert(key, item).is_none());
+    assert!(state.insert(&key, item).is_none());
 }
 
 /// A state as of entry `index`, with so many keys of so many bytes each.
