@@ -36,9 +36,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use serde::de::DeserializeOwned;
 
+use crate::types::command::Condition;
 use crate::types::deadline::Deadline;
 use crate::types::http::{
     CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HealthBody, PATH_CLUSTER, PATH_HEALTH,
@@ -72,15 +73,17 @@ struct Request<'a> {
     path: &'static str,
     query: Vec<(&'static str, &'a str)>,
     value: Option<&'a Value>,
+    condition: Option<&'a Condition>,
 }
 
 impl<'a> Request<'a> {
     fn get(path: &'static str) -> Self {
-        Self { method: Method::GET, path, query: Vec::new(), value: None }
+        Self { method: Method::GET, path, query: Vec::new(), value: None, condition: None }
     }
 
     fn kv(method: Method, key: &'a str) -> Self {
-        Self { method, path: PATH_KV, query: vec![("key", key)], value: None }
+        let query = vec![("key", key)];
+        Self { method, path: PATH_KV, query, value: None, condition: None }
     }
 }
 
@@ -124,6 +127,31 @@ impl Client {
     pub async fn put(&self, key: &str, value: Value) -> Result<WriteBody, ClientError> {
         let mut request = Request::kv(Method::PUT, key);
         request.value = Some(&value);
+        self.send(request).await?.body()
+    }
+
+    /// Writes `value` under `key` if `condition` holds just then. If not, the error has the code
+    /// `version_mismatch`, and nothing has changed.
+    pub async fn put_if(
+        &self,
+        key: &str,
+        value: Value,
+        condition: &Condition,
+    ) -> Result<WriteBody, ClientError> {
+        let mut request = Request::kv(Method::PUT, key);
+        request.value = Some(&value);
+        request.condition = Some(condition);
+        self.send(request).await?.body()
+    }
+
+    /// Removes `key` if `condition` holds just then, as [`Client::put_if`] writes.
+    pub async fn delete_if(
+        &self,
+        key: &str,
+        condition: &Condition,
+    ) -> Result<WriteBody, ClientError> {
+        let mut request = Request::kv(Method::DELETE, key);
+        request.condition = Some(condition);
         self.send(request).await?.body()
     }
 
@@ -239,6 +267,16 @@ impl Client {
             };
             builder = builder.header(CONTENT_TYPE, content_type).body(value.data.clone());
         }
+        builder = match request.condition {
+            None => builder,
+            Some(Condition::Absent) => builder.header(IF_NONE_MATCH, "*"),
+            Some(Condition::Present) => builder.header(IF_MATCH, "*"),
+            Some(Condition::Version(versions)) => {
+                let tags: Vec<_> =
+                    versions.iter().map(|version| format!("\"{version}\"")).collect();
+                builder.header(IF_MATCH, tags.join(", "))
+            }
+        };
         let failed = |error| ClientError::lost(error, url, write, self.timeout);
         let response = builder.send().await.map_err(failed)?;
         Answer::read(response, url, write, self.timeout).await

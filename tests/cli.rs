@@ -53,6 +53,30 @@ async fn put_get_and_del_do_what_they_say() {
 }
 
 #[tokio::test]
+async fn a_condition_that_does_not_hold_ends_with_exit_1() {
+    let mut world = World::new().await;
+    let (_groups, coordinator) = cluster(&mut world).await;
+    let url = coordinator.url.as_str();
+    let sage =
+        async |args: &[&str]| run(world.directory(), &[args, &["--url", url]].concat()).await;
+
+    let first = json_of(&sage(&["put", "lock", "me", "--if-absent", "-o", "json"]).await, 0);
+    let version = first["version"].to_string();
+    let taken = sage(&["put", "lock", "you", "--if-absent"]).await;
+    assert_eq!((taken.code, taken.stdout.as_str()), (Some(1), ""), "{taken:?}");
+    assert!(taken.stderr.contains("nothing was changed"), "{taken:?}");
+    let old = ["put", "lock", "you", "--if-version", "99", "-o", "json"];
+    assert_eq!(json_of(&sage(&old).await, 1)["code"], json!("version_mismatch"));
+    let second = ["put", "lock", "still me", "--if-version", &version, "-o", "json"];
+    let version_now = json_of(&sage(&second).await, 0)["version"].to_string();
+    assert_eq!(sage(&["del", "lock", "--if-version", &version]).await.code, Some(1));
+    assert_eq!(sage(&["get", "lock"]).await.stdout, "still me\n");
+    assert_eq!(sage(&["del", "lock", "--if-version", &version_now]).await.code, Some(0));
+    let both = sage(&["put", "lock", "x", "--if-absent", "--if-version", "1"]).await;
+    assert_eq!(both.code, Some(2), "{both:?}");
+}
+
+#[tokio::test]
 async fn route_and_status_show_the_cluster() {
     let mut world = World::new().await;
     let (groups, coordinator) = cluster(&mut world).await;

@@ -10,6 +10,7 @@ mod bad_days;
 mod bad_input;
 mod bounded_disk;
 mod cli;
+mod conditions;
 mod consistency;
 mod dev;
 mod failover;

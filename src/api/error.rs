@@ -41,6 +41,7 @@ pub(super) fn refuse(error: Error, about: About) -> Response {
         code: error.code().to_owned(),
         outcome: (about == About::Write).then(|| error.outcome()),
         epoch: if let Error::WrongShard { epoch } = error { Some(epoch) } else { None },
+        version: if let Error::VersionMismatch { version } = error { version } else { None },
     };
     json(status, &body)
 }
@@ -89,6 +90,7 @@ pub(super) fn upgrade_required() -> Response {
         code: "upgrade_required".into(),
         outcome: None,
         epoch: None,
+        version: None,
     };
     let mut response = json(StatusCode::UPGRADE_REQUIRED, &body);
     let headers = response.headers_mut();

@@ -7,15 +7,17 @@
 
 use std::time::Duration;
 
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use crate::types::command::Condition;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{CONTENT_BYTES, CONTENT_JSON};
+use crate::types::item::Version;
 use crate::types::key::Key;
 use crate::types::kv::Consistency;
-use crate::types::limits::{REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX};
+use crate::types::limits::{CONDITION_VERSIONS_MAX, REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX};
 use crate::types::units::parse_duration;
 use crate::types::value::ValueKind;
 
@@ -31,8 +33,7 @@ pub(super) const RAW: &str = "raw";
 /// Parameters of the contract that this version refuses with a word of its own.
 const NOT_BUILT_PARAMETERS: &[&str] = &["ttl"];
 /// Headers of the contract that this version refuses: to ignore a condition is to break it.
-const NOT_BUILT_HEADERS: &[&str] =
-    &["if-match", "if-none-match", "if-unmodified-since", "idempotency-key", "x-sage-min-index"];
+const NOT_BUILT_HEADERS: &[&str] = &["if-unmodified-since", "idempotency-key", "x-sage-min-index"];
 /// The most characters of a parameter's name that an error repeats.
 const NAME_CHARS_SHOWN: usize = 64;
 
@@ -113,11 +114,64 @@ impl Query {
 }
 
 /// Refuses headers that ask for what this version does not do.
-pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Error> {
+fn refuse_not_built(headers: &HeaderMap) -> Result<(), Error> {
     match NOT_BUILT_HEADERS.iter().find(|name| headers.contains_key(**name)) {
         Some(name) => Err(invalid(name, "this header is not supported by this version")),
         None => Ok(()),
     }
+}
+
+/// Refuses conditions, where there are none.
+pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Error> {
+    refuse_not_built(headers)?;
+    match [IF_MATCH, IF_NONE_MATCH].iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => Err(invalid(name.as_str(), "only writes have conditions in this version")),
+        None => Ok(()),
+    }
+}
+
+/// The condition of a write: `If-Match` with versions in quotes, as `ETag` has them, or `*`; or
+/// `If-None-Match: *`.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Error> {
+    refuse_not_built(headers)?;
+    match (single(headers, &IF_MATCH)?, single(headers, &IF_NONE_MATCH)?) {
+        (None, None) => Ok(None),
+        (Some("*"), None) => Ok(Some(Condition::Present)),
+        (Some(tags), None) => versions(tags).map(Condition::Version).map(Some),
+        (None, Some("*")) => Ok(Some(Condition::Absent)),
+        (None, Some(_)) => Err(invalid(IF_NONE_MATCH.as_str(), "only * is accepted on writes")),
+        (Some(_), Some(_)) => {
+            let reason = "it can't come together with if-none-match";
+            Err(invalid(IF_MATCH.as_str(), reason))
+        }
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Error> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid(name.as_str(), "given more than once; separate versions by commas"));
+    }
+    let text = value.to_str().map_err(|_| invalid(name.as_str(), "not plain text"))?;
+    Ok(Some(text.trim()))
+}
+
+/// `"17", "18"`, at most [`CONDITION_VERSIONS_MAX`] of them.
+fn versions(tags: &str) -> Result<Vec<Version>, Error> {
+    let bad = |reason| invalid(IF_MATCH.as_str(), reason);
+    let expected = "expected a version in quotes, such as \"17\", several with commas, or *";
+    let mut versions = Vec::new();
+    for tag in tags.split(',').map(str::trim) {
+        let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let version = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| bad(expected))?;
+        if versions.len() >= CONDITION_VERSIONS_MAX {
+            return Err(bad("too many versions"));
+        }
+        versions.push(version);
+    }
+    Ok(versions)
 }
 
 /// What kind of value a body is, by its content type.
@@ -253,6 +307,39 @@ mod tests {
         assert_eq!(kind("application/json-seq"), ValueKind::Text);
         assert_eq!(kind("application/x-www-form-urlencoded"), ValueKind::Text);
         assert_eq!(value_kind(&HeaderMap::new()), Ok(ValueKind::Text));
+    }
+
+    #[test]
+    fn a_condition_is_versions_or_a_star() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().expect("a header"));
+            }
+            condition(&headers).map_err(|error| error.code())
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&[("if-match", "*")]), Ok(Some(Condition::Present)));
+        assert_eq!(of(&[("if-none-match", " * ")]), Ok(Some(Condition::Absent)));
+        let versions = |versions: &[Version]| Ok(Some(Condition::Version(versions.to_vec())));
+        assert_eq!(of(&[("if-match", "\"17\"")]), versions(&[17]));
+        assert_eq!(of(&[("if-match", "\"0\" ,\"18\"")]), versions(&[0, 18]));
+        let bad = ["17", "W/\"17\"", "\"\"", "\"a\"", "\"-1\"", "\"1\",", "", "\"+1\"", "*, \"1\""];
+        for bad in bad {
+            assert_eq!(of(&[("if-match", bad)]), Err("invalid_parameter"), "{bad}");
+        }
+        let huge = "\"99999999999999999999\"";
+        let many = vec!["\"1\""; CONDITION_VERSIONS_MAX + 1].join(",");
+        for pairs in [
+            &[("if-none-match", "\"17\"")][..],
+            &[("if-match", "*"), ("if-none-match", "*")],
+            &[("if-match", "\"1\""), ("if-match", "\"2\"")],
+            &[("if-match", huge)],
+            &[("if-match", many.as_str())],
+            &[("idempotency-key", "x")],
+        ] {
+            assert_eq!(of(pairs), Err("invalid_parameter"), "{pairs:?}");
+        }
     }
 
     proptest! {

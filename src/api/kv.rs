@@ -17,9 +17,10 @@ use crate::api::Kv;
 use crate::api::body;
 use crate::api::error::{About, json, plain, refuse};
 use crate::api::extract::{
-    CONSISTENCY, KEY, Query, RAW, TIMEOUT, refuse_conditions, value_kind, with_margin,
+    CONSISTENCY, KEY, Query, RAW, TIMEOUT, condition, refuse_conditions, value_kind, with_margin,
 };
 use crate::api::routes::Shared;
+use crate::types::command::Write;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{
@@ -39,13 +40,17 @@ pub(super) async fn put<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Re
 async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
     let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
-    refuse_conditions(request.headers())?;
+    let condition = condition(request.headers())?;
     let kind = value_kind(request.headers())?;
     let _place = shared.admit()?;
     let body = request.into_body();
     let held = body::read(body, shared.max_value_bytes, &shared.body_budget, deadline).await?;
     let value = Value::new(kind, held.data)?;
-    let written = write(&*shared.face, KvRequest::Put { key, value }, deadline).await?;
+    let request = match condition {
+        None => KvRequest::Put { key, value },
+        Some(condition) => KvRequest::Conditional { key, condition, write: Write::Put { value } },
+    };
+    let written = write(&*shared.face, request, deadline).await?;
     let mut response = json(StatusCode::OK, &write_body(&written, None));
     set_index(response.headers_mut(), &written.at);
     set_etag(response.headers_mut(), written.version);
@@ -64,9 +69,12 @@ pub(super) async fn delete<K: Kv>(
 async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
     let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
-    refuse_conditions(request.headers())?;
+    let request = match condition(request.headers())? {
+        None => KvRequest::Delete { key },
+        Some(condition) => KvRequest::Conditional { key, condition, write: Write::Delete },
+    };
     let _place = shared.admit()?;
-    let written = write(&*shared.face, KvRequest::Delete { key }, deadline).await?;
+    let written = write(&*shared.face, request, deadline).await?;
     let mut response = json(StatusCode::OK, &write_body(&written, Some(written.existed)));
     set_index(response.headers_mut(), &written.at);
     Ok(response)

@@ -117,6 +117,7 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         Error::OutcomeUnknown { .. } => !request.is_write(),
         Error::Overloaded { .. }
         | Error::WrongShard { .. }
+        | Error::VersionMismatch { .. }
         | Error::MissingKey
         | Error::InvalidJson(_)
         | Error::InvalidUtf8(_)

@@ -75,6 +75,8 @@ enum Ending {
     Done,
     /// There is no such key.
     NotFound,
+    /// The condition of a write did not hold.
+    Mismatch,
 }
 
 /// Runs the command that the process was started with.
@@ -85,7 +87,7 @@ pub fn run() -> ExitCode {
     };
     match start(cli) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::NotFound) => ExitCode::from(1),
+        Ok(Ending::NotFound | Ending::Mismatch) => ExitCode::from(1),
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::from(2)

@@ -8,6 +8,9 @@ use std::io::{self, ErrorKind, Write as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::cli::Ending;
+use crate::client::ClientError;
+
 /// The form of a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(super) enum Format {
@@ -34,6 +37,20 @@ pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
 /// Writes one line of JSON to stdout.
 pub(super) fn print_json(body: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string(body)?)
+}
+
+/// Whether a write was refused because its condition did not hold.
+pub(super) fn is_mismatch(error: &ClientError) -> bool {
+    matches!(error, ClientError::Api { code, .. } if code == "version_mismatch")
+}
+
+/// Says that nothing has changed, because the condition of a write did not hold.
+pub(super) fn mismatch(error: &ClientError, output: Format) -> anyhow::Result<Ending> {
+    match output {
+        Format::Json => print_json(&serde_json::json!({"ok": false, "code": "version_mismatch"}))?,
+        Format::Text => complain(&format!("{error}; nothing was changed")),
+    }
+    Ok(Ending::Mismatch)
 }
 
 /// Writes one line about a failure to stderr.

@@ -9,22 +9,25 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use crate::cli::Ending;
-use crate::cli::output::{Format, print_json, print_line};
+use crate::cli::output::{Format, is_mismatch, mismatch, print_json, print_line};
 use crate::cli::remote::RemoteArgs;
+use crate::types::command::Condition;
+use crate::types::item::Version;
 use crate::types::limits::VALUE_BYTES_MAX;
 use crate::types::value::{Value, ValueError, ValueKind};
 
 const EXAMPLE: &str = "\
-Example: text, JSON, and a file as it is
+Example: text, JSON, a file as it is, and only what nobody else has written meanwhile
   sage put greeting hello
   sage put user:1 --json '{\"name\":\"Ada\"}'
   sage put logo --bytes --file logo.png
-  date | sage put today -";
+  date | sage put today -
+  sage put greeting hi --if-version 17";
 
 /// Store a value: text, or what --json or --bytes says
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLE)]
-#[expect(clippy::struct_excessive_bools, reason = "two flags that exclude each other")]
+#[expect(clippy::struct_excessive_bools, reason = "flags that exclude each other")]
 pub(super) struct PutArgs {
     /// The key
     key: String,
@@ -44,6 +47,12 @@ pub(super) struct PutArgs {
     /// Store it as bytes of any content
     #[arg(long, env = "SAGE_BYTES", value_parser = BoolishValueParser::new())]
     bytes: bool,
+    /// Only if the key still has this version; otherwise nothing changes and the exit code is 1
+    #[arg(long, env = "SAGE_IF_VERSION", value_name = "VERSION", conflicts_with = "if_absent")]
+    if_version: Option<Version>,
+    /// Only if the key has no value; otherwise nothing changes and the exit code is 1
+    #[arg(long, env = "SAGE_IF_ABSENT", value_parser = BoolishValueParser::new())]
+    if_absent: bool,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -51,7 +60,20 @@ pub(super) struct PutArgs {
 impl PutArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         let client = self.remote.client()?;
-        let written = client.put(&self.key, self.value()?).await?;
+        let value = self.value()?;
+        let condition = match (self.if_version, self.if_absent) {
+            (Some(version), _) => Some(Condition::Version(vec![version])),
+            (None, true) => Some(Condition::Absent),
+            (None, false) => None,
+        };
+        let written = match &condition {
+            None => client.put(&self.key, value).await,
+            Some(condition) => client.put_if(&self.key, value, condition).await,
+        };
+        let written = match written {
+            Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.output),
+            written => written?,
+        };
         match self.remote.output {
             Format::Json => print_json(&written)?,
             Format::Text => print_line(&format!("ok (version {})", written.version))?,

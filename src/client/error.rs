@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn refusal(outcome: Option<WriteOutcome>) -> ErrorBody {
-        ErrorBody { error: "why".into(), code: "code".into(), outcome, epoch: None }
+        ErrorBody { error: "why".into(), code: "code".into(), outcome, epoch: None, version: None }
     }
 
     #[test]

@@ -209,6 +209,10 @@ impl Replica {
             KvRequest::Delete { key } => {
                 self.write(Action::Delete { key }, deadline).await.map(KvReply::Written)
             }
+            KvRequest::Conditional { key, condition, write } => {
+                let action = Action::Conditional { key, condition, write };
+                self.write(action, deadline).await.map(KvReply::Written)
+            }
             KvRequest::Get { key, consistency } => {
                 self.read(&key, consistency, deadline).await.map(KvReply::Read)
             }

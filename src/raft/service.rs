@@ -58,7 +58,10 @@ impl Service for Replica {
                     let applied = self.propose(action, deadline(timeout_ms)).await;
                     Reply::Proposed(applied.map(|applied| applied.outcome))
                 }
-                Action::Found { .. } | Action::Put { .. } | Action::Delete { .. } => {
+                Action::Found { .. }
+                | Action::Put { .. }
+                | Action::Delete { .. }
+                | Action::Conditional { .. } => {
                     Reply::Proposed(Err(Error::BadRequest("not a change of the ring".into())))
                 }
             },

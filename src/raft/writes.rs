@@ -62,6 +62,7 @@ impl Replica {
         let (version, existed) = match applied.outcome {
             Outcome::Written { version, existed } => (version, existed),
             Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
+            Outcome::Mismatch { version } => return Err(Error::VersionMismatch { version }),
             // Not answers to a put or delete; the entry is applied, so nothing may be promised.
             Outcome::Done | Outcome::Refused(_) => {
                 return Err(Error::outcome_unknown("the state machine gave another answer"));

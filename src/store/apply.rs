@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::planted::{self, Bug};
 use crate::store::state::{State, WrongShard};
 use crate::types::clock::{Clock, SystemClock, TimestampMs};
-use crate::types::command::{Action, Command, Outcome, Refusal};
+use crate::types::command::{Action, Command, Condition, Outcome, Refusal, Write};
 use crate::types::ids::{ClusterId, GroupId};
 use crate::types::item::Item;
 use crate::types::key::Key;
@@ -61,6 +61,9 @@ fn run(state: &mut State, command: &Command) -> Outcome {
         Action::Claim(claim) => done_or_refused(take_claim(state, claim)),
         Action::Confirm { cluster } => done_or_refused(confirm(state, *cluster)),
         Action::Release { cluster } => done_or_refused(release(state, *cluster)),
+        Action::Conditional { key, condition, write } => {
+            conditional(state, key, (condition, write), command.ts)
+        }
     }
 }
 
@@ -105,6 +108,26 @@ fn delete(state: &mut State, key: &Key) -> Outcome {
         state.version_floor = state.version_floor.max(version);
     }
     Outcome::Written { version, existed: true }
+}
+
+/// A key that is not the group's own has no version here that could be compared.
+fn conditional(
+    state: &mut State,
+    key: &Key,
+    (condition, write): (&Condition, &Write),
+    ts: TimestampMs,
+) -> Outcome {
+    if let Err(WrongShard { epoch }) = state.check_owned(key) {
+        return Outcome::WrongShard { epoch };
+    }
+    let version = state.map.get(key).map(|item| item.version);
+    if !condition.holds(version) {
+        return Outcome::Mismatch { version };
+    }
+    match write {
+        Write::Put { value } => put(state, key, value, ts),
+        Write::Delete => delete(state, key),
+    }
 }
 
 /// A newer topology of the same ring replaces the claim and leaves it as final as it was.

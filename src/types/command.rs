@@ -58,6 +58,49 @@ pub enum Action {
         /// The ring whose claim it is.
         cluster: ClusterId,
     },
+    /// Writes a key if a condition holds just then.
+    Conditional {
+        /// Which key.
+        key: Key,
+        /// What must hold of it.
+        condition: Condition,
+        /// What happens then.
+        write: Write,
+    },
+}
+
+/// What must hold of a key for a write of it to happen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Condition {
+    /// It has no value.
+    Absent,
+    /// It has a value, of whatever version.
+    Present,
+    /// It has a value of one of these versions.
+    Version(Vec<Version>),
+}
+
+impl Condition {
+    /// Whether it holds for a key with a value of this version, or without one.
+    pub fn holds(&self, version: Option<Version>) -> bool {
+        match self {
+            Self::Absent => version.is_none(),
+            Self::Present => version.is_some(),
+            Self::Version(accepted) => version.is_some_and(|version| accepted.contains(&version)),
+        }
+    }
+}
+
+/// A change of one key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Write {
+    /// It gets a value.
+    Put {
+        /// Which.
+        value: Value,
+    },
+    /// Its value is removed.
+    Delete,
 }
 
 /// What became of a command.
@@ -79,6 +122,11 @@ pub enum Outcome {
     },
     /// An action about the group's place in a ring was refused; nothing changed.
     Refused(Refusal),
+    /// The condition of a write did not hold; nothing changed.
+    Mismatch {
+        /// The key's version, if it has a value.
+        version: Option<Version>,
+    },
 }
 
 /// Why a group refuses a change of its place in a ring.
@@ -129,6 +177,7 @@ impl std::fmt::Display for Command {
             Action::Claim(_) => "claim",
             Action::Confirm { .. } => "confirm",
             Action::Release { .. } => "release",
+            Action::Conditional { .. } => "conditional",
         };
         write!(f, "{name}@{}", self.ts)
     }

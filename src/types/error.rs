@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::item::Version;
 use crate::types::key::KeyError;
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::topology::{Epoch, Member};
@@ -94,6 +95,12 @@ pub enum Error {
         /// What was lost.
         reason: String,
     },
+    /// `412`: the condition of the write did not hold.
+    #[error("version mismatch")]
+    VersionMismatch {
+        /// The key's version, if it has a value.
+        version: Option<Version>,
+    },
 }
 
 impl Error {
@@ -118,6 +125,7 @@ impl Error {
             Self::UnknownPath => 404,
             Self::MethodNotAllowed => 405,
             Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } => 413,
+            Self::VersionMismatch { .. } => 412,
             Self::WrongShard { .. } => 421,
             Self::NotLeader { .. } | Self::Unavailable { .. } | Self::Overloaded { .. } => 503,
             Self::OutcomeUnknown { .. } => 504,
@@ -136,6 +144,7 @@ impl Error {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::KeyTooLarge { .. } => "key_too_large",
             Self::ValueTooLarge { .. } => "value_too_large",
+            Self::VersionMismatch { .. } => "version_mismatch",
             Self::WrongShard { .. } => "wrong_shard",
             Self::NotLeader { .. } => "no_leader",
             Self::Unavailable { .. } => "unavailable",
@@ -157,6 +166,7 @@ impl Error {
             | Self::MethodNotAllowed
             | Self::KeyTooLarge { .. }
             | Self::ValueTooLarge { .. }
+            | Self::VersionMismatch { .. }
             | Self::WrongShard { .. }
             | Self::NotLeader { .. }
             | Self::Unavailable { .. }

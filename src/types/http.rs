@@ -128,6 +128,9 @@ pub struct ErrorBody {
     /// With `wrong_shard`: the epoch of the group's claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+    /// With `version_mismatch`: the key's version; absent if the key has no value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
 }
 
 /// Body of `GET /route`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::types::clock::TimestampMs;
+use crate::types::command::{Condition, Write};
 use crate::types::ids::Index;
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
@@ -46,20 +47,32 @@ pub enum KvRequest {
         /// How fresh.
         consistency: Consistency,
     },
+    /// Writes a key if a condition holds just then, else nothing happens.
+    Conditional {
+        /// Where.
+        key: Key,
+        /// What must hold.
+        condition: Condition,
+        /// What happens then.
+        write: Write,
+    },
 }
 
 impl KvRequest {
     /// The key it is about.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } | Self::Get { key, .. } => key,
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::Get { key, .. }
+            | Self::Conditional { key, .. } => key,
         }
     }
 
     /// Whether it changes anything, so that its fate can be unknown.
     pub fn is_write(&self) -> bool {
         match self {
-            Self::Put { .. } | Self::Delete { .. } => true,
+            Self::Put { .. } | Self::Delete { .. } | Self::Conditional { .. } => true,
             Self::Get { .. } => false,
         }
     }

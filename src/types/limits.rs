@@ -187,3 +187,6 @@ pub const CONNECTIONS_MAX: usize = 16 * 1024;
 pub const HEADERS_TIMEOUT: Duration = Duration::from_secs(120);
 /// The pause after a connection could not be accepted.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The most versions that `If-Match` of one request may name.
+pub const CONDITION_VERSIONS_MAX: usize = 64;

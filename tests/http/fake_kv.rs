@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, shard_router};
 use sagedb::rpc::{FrameReceiver, FrameSender, Service};
+use sagedb::types::command::Write;
 use sagedb::types::deadline::Deadline;
 use sagedb::types::error::Error;
 use sagedb::types::hash::Token;
@@ -53,9 +54,20 @@ impl Fake {
         Arc::new(Self { mode, state: Mutex::default() })
     }
 
-    fn answer(&self, request: KvRequest) -> KvReply {
+    fn answer(&self, request: KvRequest) -> Result<KvReply, Error> {
         let mut state = self.state.lock().expect("no panic under the lock");
-        match request {
+        Ok(match request {
+            KvRequest::Conditional { key, condition, write } => {
+                let version = state.items.get(&key).map(|item| item.version);
+                if !condition.holds(version) {
+                    return Err(Error::VersionMismatch { version });
+                }
+                let value = match write {
+                    Write::Put { value } => Some(value),
+                    Write::Delete => None,
+                };
+                KvReply::Written(state.write(key, value))
+            }
             KvRequest::Put { key, value } => KvReply::Written(state.write(key, Some(value))),
             KvRequest::Delete { key } => KvReply::Written(state.write(key, None)),
             KvRequest::Get { key, consistency } => KvReply::Read(Read {
@@ -63,7 +75,7 @@ impl Fake {
                 item: state.items.get(&key).cloned(),
                 lag_ms: (consistency == Consistency::Stale).then_some(7),
             }),
-        }
+        })
     }
 }
 
@@ -88,7 +100,7 @@ impl State {
 impl Kv for Fake {
     async fn call(&self, request: KvRequest, _deadline: Deadline) -> Result<KvReply, Error> {
         match &self.mode {
-            Mode::Works => Ok(self.answer(request)),
+            Mode::Works => self.answer(request),
             Mode::Fails(error) => Err(error.clone()),
             Mode::Hangs => pending().await,
             Mode::Confused => {
@@ -98,7 +110,7 @@ impl Kv for Fake {
                 } else {
                     KvRequest::Delete { key }
                 };
-                Ok(self.answer(opposite))
+                self.answer(opposite)
             }
         }
     }

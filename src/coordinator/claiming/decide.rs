@@ -80,6 +80,7 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         Action::Found { .. }
         | Action::Put { .. }
         | Action::Delete { .. }
+        | Action::Conditional { .. }
         | Action::Claim(_)
         | Action::Confirm { .. } => false,
     };
@@ -97,7 +98,9 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
             | Refusal::Confirmed
             | Refusal::Founded { .. } => Verdict::AskAgain,
         },
-        Outcome::Written { .. } | Outcome::WrongShard { .. } => Verdict::AskAgain,
+        Outcome::Written { .. } | Outcome::WrongShard { .. } | Outcome::Mismatch { .. } => {
+            Verdict::AskAgain
+        }
     }
 }
 

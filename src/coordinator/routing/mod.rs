@@ -208,6 +208,7 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             Error::OutcomeUnknown { reason } => lost(reason),
             error @ Error::Unavailable { .. } => Verdict::Another(error),
             error @ (Error::Overloaded { .. }
+            | Error::VersionMismatch { .. }
             | Error::MissingKey
             | Error::InvalidJson(_)
             | Error::InvalidUtf8(_)

@@ -174,7 +174,9 @@ impl Group {
                 KvRequest::Get { consistency: Consistency::Stale, key } => self.get(key),
                 _ if !leads => Err(not_leader),
                 KvRequest::Get { key, .. } => self.get(key),
-                KvRequest::Put { key, .. } | KvRequest::Delete { key } => self.write(key, request),
+                KvRequest::Put { key, .. }
+                | KvRequest::Delete { key }
+                | KvRequest::Conditional { key, .. } => self.write(key, request),
             }),
             other => panic!("a coordinator asks for {other:?}"),
         };
@@ -269,7 +271,9 @@ impl Group {
                 self.map.insert(key.clone(), item).is_some()
             }
             KvRequest::Delete { .. } => self.map.remove(key).is_some(),
-            KvRequest::Get { .. } => unreachable!("not a write"),
+            KvRequest::Get { .. } | KvRequest::Conditional { .. } => {
+                unreachable!("no test writes so")
+            }
         };
         let written = Written { at: self.at(), ts: 0, version, existed, acks: 1, quorum: 1 };
         Ok(KvReply::Written(written))
@@ -311,7 +315,10 @@ impl Group {
                 self.claim = None;
                 Ok(())
             }),
-            Action::Found { .. } | Action::Put { .. } | Action::Delete { .. } => {
+            Action::Found { .. }
+            | Action::Put { .. }
+            | Action::Delete { .. }
+            | Action::Conditional { .. } => {
                 panic!("not a change of the ring: {action:?}")
             }
         };

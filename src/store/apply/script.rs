@@ -8,6 +8,7 @@
 //! blank / members 1,2,3
 //! found 7 name              gives the group an identity
 //! put KEY VALUE / delete KEY
+//! if COND put KEY VALUE     if COND holds: absent, present, or versions such as 1,2; also delete
 //! claim 1 2 RANGE           of cluster 1 at epoch 2; RANGE is all, none, low or high: the whole
 //!                           ring, nothing, tokens up to and above 2^63
 //! confirm 1 / release 1     the claim of cluster 1
@@ -52,6 +53,19 @@ fn payload(words: &[&str], ts: u64) -> Payload {
         ["found", id, name] => Action::Found { group: GroupId(number(id)), name: name.into() },
         ["put", at, value] => Action::Put { key: key(at), value: Value::text(value) },
         ["delete", at] => Action::Delete { key: key(at) },
+        ["if", expected, ref write @ ..] => {
+            let (at, write) = match *write {
+                ["put", at, value] => (at, Write::Put { value: Value::text(value) }),
+                ["delete", at] => (at, Write::Delete),
+                _ => panic!("no such write: {words:?}"),
+            };
+            let condition = match expected {
+                "absent" => Condition::Absent,
+                "present" => Condition::Present,
+                versions => Condition::Version(versions.split(',').map(number).collect()),
+            };
+            Action::Conditional { key: key(at), condition, write }
+        }
         ["claim", cluster, epoch, range] => {
             Action::Claim(Box::new(claim(number(cluster), number(epoch), range)))
         }
@@ -70,6 +84,8 @@ fn show(outcome: &Outcome) -> String {
         }
         Outcome::WrongShard { epoch } => format!("wrong shard epoch={epoch}"),
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
+        Outcome::Mismatch { version: Some(version) } => format!("mismatch version={version}"),
+        Outcome::Mismatch { version: None } => "mismatch absent".into(),
     }
 }
 

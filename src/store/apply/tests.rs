@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::script::claim;
 use super::*;
 use crate::store::state::size_of;
+use crate::types::command::{Condition, Write};
 use crate::types::hash::Token;
 use crate::types::ids::{Index, LogId, NodeId};
 use crate::types::item::Version;
@@ -20,16 +21,37 @@ fn key() -> impl Strategy<Value = Key> {
     "[a-f]|\\{t\\}[a-c]".prop_map(|text| Key::new(text).unwrap())
 }
 
-fn action() -> impl Strategy<Value = Action> {
-    let value = (0..3_usize, vec(any::<u8>(), 0..40)).prop_map(|(kind, data)| {
+fn value() -> impl Strategy<Value = Value> {
+    (0..3_usize, vec(any::<u8>(), 0..40)).prop_map(|(kind, data)| {
         let kind = [ValueKind::Text, ValueKind::Json, ValueKind::Bytes][kind];
         Value { kind, data: data.into() }
-    });
+    })
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        Just(Condition::Absent),
+        Just(Condition::Present),
+        vec(0..20_u64, 1..6).prop_map(Condition::Version),
+    ]
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    prop_oneof![
+        3 => value().prop_map(|value| Write::Put { value }),
+        1 => Just(Write::Delete),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
     let range = prop::sample::select(vec!["all", "none", "low", "high"]);
     let cluster = || (1..3_u64).prop_map(ClusterId);
     prop_oneof![
-        20 => (key(), value).prop_map(|(key, value)| Action::Put { key, value }),
+        20 => (key(), value()).prop_map(|(key, value)| Action::Put { key, value }),
         12 => key().prop_map(|key| Action::Delete { key }),
+        12 => (key(), condition(), write()).prop_map(|(key, condition, write)| {
+            Action::Conditional { key, condition, write }
+        }),
         1 => (1..3_u64).prop_map(|id| Action::Found { group: GroupId(id), name: "name".into() }),
         2 => (1..3_u64, 1..4_u64, range)
             .prop_map(|(cluster, epoch, range)| Action::Claim(Box::new(claim(cluster, epoch, range)))),
@@ -69,6 +91,20 @@ struct Model {
 }
 
 impl Model {
+    /// A condition holds, or fails, by what was there before.
+    fn check(&self, key: &Key, condition: &Condition, outcome: &Outcome) {
+        let version = self.values.contains_key(key).then(|| self.versions[key]);
+        match outcome {
+            Outcome::Written { .. } => assert!(condition.holds(version), "{condition:?}"),
+            Outcome::Mismatch { version: said } => {
+                assert!(!condition.holds(version), "{condition:?}");
+                assert_eq!(*said, version);
+            }
+            Outcome::WrongShard { .. } => {}
+            Outcome::Done | Outcome::Refused(_) => panic!("{outcome:?}"),
+        }
+    }
+
     /// Checks the outcome of a write and follows it.
     fn write(&mut self, key: &Key, new: Option<(Value, TimestampMs)>, outcome: &Outcome) {
         let Outcome::Written { version, existed } = *outcome else {
@@ -113,6 +149,14 @@ proptest! {
                 match action {
                     Action::Put { key, value } => model.write(key, Some((value.clone(), *ts)), &outcome),
                     Action::Delete { key } => model.write(key, None, &outcome),
+                    Action::Conditional { key, condition, write } => {
+                        let new = match write {
+                            Write::Put { value } => Some((value.clone(), *ts)),
+                            Write::Delete => None,
+                        };
+                        model.check(key, condition, &outcome);
+                        model.write(key, new, &outcome);
+                    }
                     _ => {}
                 }
             }

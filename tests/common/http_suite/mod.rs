@@ -4,6 +4,7 @@
 //! under keys of its own prefix, expects no keys there, and needs a store that can serve.
 
 mod bounds;
+mod conditions;
 mod process;
 pub(crate) mod raw_http;
 mod refusals;
@@ -47,6 +48,8 @@ pub(crate) async fn every_promise(subject: &Subject) {
     values::raw_is_just_the_value_with_its_type(subject).await;
     values::the_version_rises_with_every_write(subject).await;
     values::deleting_what_is_not_there_is_done(subject).await;
+    conditions::a_condition_decides_whether_a_write_happens(subject).await;
+    conditions::what_is_no_condition_is_refused(subject).await;
     refusals::what_is_no_value_is_refused_and_changes_nothing(subject).await;
     values::a_key_is_any_text_up_to_its_bound(subject).await;
     refusals::what_is_no_key_is_refused(subject).await;

@@ -82,7 +82,10 @@ fn show_proposal(proposal: &Proposal) -> String {
         Action::Claim(_) => "claim",
         Action::Confirm { .. } => "confirm",
         Action::Release { .. } => "release",
-        Action::Found { .. } | Action::Put { .. } | Action::Delete { .. } => "?",
+        Action::Found { .. }
+        | Action::Put { .. }
+        | Action::Delete { .. }
+        | Action::Conditional { .. } => "?",
     };
     format!("{action} {}", proposal.group.name)
 }
@@ -113,7 +116,8 @@ fn the_claims_hold_the_whole_topology_and_share_the_ring() {
             | Action::Release { .. }
             | Action::Found { .. }
             | Action::Put { .. }
-            | Action::Delete { .. } => None,
+            | Action::Delete { .. }
+            | Action::Conditional { .. } => None,
         })
         .collect();
     let expected = Topology { cluster: UNUSED, ..ring(99, 1, &[1, 2]) };

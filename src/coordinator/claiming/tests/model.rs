@@ -386,7 +386,10 @@ fn message(proposal: &Proposal, cluster: ClusterId) -> Message {
         Action::Claim(_) => What::Claim,
         Action::Confirm { .. } => What::Confirm,
         Action::Release { .. } => What::Release,
-        Action::Found { .. } | Action::Put { .. } | Action::Delete { .. } => {
+        Action::Found { .. }
+        | Action::Put { .. }
+        | Action::Delete { .. }
+        | Action::Conditional { .. } => {
             panic!("not a change of the ring: {proposal:?}")
         }
     };
