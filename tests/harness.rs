@@ -18,6 +18,7 @@ fn sleeper(world: &World) -> Launch {
         program: "/bin/sh".into(),
         args: ["-c", "echo started; exec sleep 1000"].map(String::from).to_vec(),
         directory: world.directory().into(),
+        env: Vec::new(),
     }
 }
 

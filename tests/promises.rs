@@ -20,6 +20,7 @@ mod harness;
 mod impostor;
 mod moved_replica;
 mod one_group;
+mod planted;
 mod power_off;
 mod quick_start;
 mod stopping;

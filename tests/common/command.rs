@@ -47,9 +47,10 @@ pub(crate) async fn run_with(directory: &Path, args: &[&str], env: &[(&str, &str
         program: sage(),
         args: args.iter().map(ToString::to_string).collect(),
         directory: directory.into(),
+        env: env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
     };
     let mut command = tokio::process::Command::from(launch.command());
-    command.envs(env.iter().copied()).kill_on_drop(true);
+    command.kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().expect("sage can be started");
     let output = tokio::time::timeout(SOON, child.wait_with_output()).await;

@@ -57,6 +57,7 @@ impl Node {
             program: program.into(),
             args,
             directory: directory.into(),
+            env: Vec::new(),
         };
         Self { launch, url: url_of(port), process: None }
     }

@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What must not leak from the caller's environment into a server.
-const FOREIGN: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
+const FOREIGN: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
 
 /// What to start, and where.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<String>,
     /// Its working directory, which also takes its output.
     pub(crate) directory: PathBuf,
+    /// What its environment has beside the caller's.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl Launch {
@@ -39,6 +41,7 @@ impl Launch {
                 command.env_remove(&name);
             }
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(&self.args).current_dir(&self.directory).stdin(Stdio::null());
         command
     }
