@@ -1,19 +1,31 @@
 //! The cluster under attack: real `sage` processes on free ports, with their data in one directory.
+//!
+//! Processes are counted through: the replicas of the first group, of the second, …, then the
+//! coordinators. Whatever a nemesis does to a process goes through here, so that an end that
+//! nobody caused is noticed.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sagedb::types::http::{PATH_READY, Role};
+use rustix::process::Signal;
+use sagedb::types::http::{PATH_READY, Role, ShardStatus};
 use sagedb::types::ids::{NodeId, Term};
+use tokio::time::timeout;
 
+use crate::client::Server;
 use crate::node::{Node, status, url_of};
 use crate::options::Options;
 use crate::ports::Ports;
+use crate::workload::Servers;
 
 /// How long a request of the harness itself may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long each replica may take to say whether it leads.
+const LEADER_ASK_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 /// So little log that snapshots are taken and logs purged all the time.
@@ -26,64 +38,94 @@ pub(crate) struct Leader {
     pub(crate) term: Term,
     /// Its identity.
     pub(crate) node: NodeId,
-    /// Which replica of the group it is.
-    pub(crate) replica: usize,
+    /// Which process it is.
+    pub(crate) process: usize,
+}
+
+/// Where every process listens; made before any of them starts.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    groups: usize,
+    replicas: usize,
+    ports: Vec<u16>,
+    _held: Ports,
+}
+
+impl Layout {
+    /// Free ports for what the options ask for.
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut held = Ports::hold();
+        let count = options.groups * options.replicas + options.coordinators;
+        let ports = (0..count).map(|_| held.take()).collect();
+        let (groups, replicas) = (usize::from(options.groups), usize::from(options.replicas));
+        Self { groups, replicas, ports, _held: held }
+    }
+
+    /// The port of each process.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    fn group(&self, group: usize) -> std::ops::Range<usize> {
+        group * self.replicas..(group + 1) * self.replicas
+    }
 }
 
 /// All servers of a run. They are killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     http: reqwest::Client,
-    groups: Vec<Vec<String>>,
-    coordinators: Vec<String>,
-    /// The replicas of each group, then the coordinators.
-    nodes: Mutex<Vec<Vec<Node>>>,
-    /// What was found dead when it should be killed.
+    layout: Layout,
+    names: Vec<String>,
+    nodes: Mutex<Vec<Node>>,
+    /// What was found dead when something should be done to it.
     found_dead: Mutex<Vec<String>>,
-    _ports: Ports,
+    /// Processes that may end: they were asked to, or their disk was damaged.
+    may_end: Mutex<BTreeSet<usize>>,
 }
 
 impl Cluster {
-    /// Starts every process; returns before they serve.
-    pub(crate) fn start(options: &Options, program: &Path, directory: &Path) -> Result<Self> {
-        let mut ports = Ports::hold();
-        let mut take = |count: u16| (0..count).map(|_| ports.take()).collect::<Vec<u16>>();
-        let mut nodes = Vec::new();
-        let mut groups = Vec::new();
-        for group in 1..=options.groups {
-            let ports = take(options.replicas);
-            let urls: Vec<String> = ports.iter().copied().map(url_of).collect();
-            let flags = FLAGS.map(String::from);
-            let flags = [flags.as_slice(), &["--id".into(), format!("g{group}")]].concat();
-            let replicas = ports.iter().enumerate().map(|(at, port)| {
-                let peers: Vec<String> =
-                    urls.iter().filter(|url| **url != url_of(*port)).cloned().collect();
-                let name = format!("g{group}-r{}", at + 1);
-                Node::shard(program, directory, (&name, *port), &peers, &flags)
-            });
-            nodes.push(replicas.collect());
-            groups.push(urls);
+    /// Starts every process, with what `environment` says of each in its environment; returns
+    /// before they serve.
+    pub(crate) fn start(
+        layout: Layout,
+        (program, directory): (&Path, &Path),
+        environment: impl Fn(usize, &str) -> Result<Vec<(String, String)>>,
+    ) -> Result<Self> {
+        let mut made: Vec<Node> = Vec::new();
+        let flags = FLAGS.map(String::from);
+        for group in 0..layout.groups {
+            let ports = &layout.ports[layout.group(group)];
+            let flags = [flags.as_slice(), &["--id".into(), format!("g{}", group + 1)]].concat();
+            for (at, port) in ports.iter().enumerate() {
+                let peers = ports.iter().filter(|peer| *peer != port);
+                let peers: Vec<String> = peers.copied().map(url_of).collect();
+                let name = format!("g{}-r{}", group + 1, at + 1);
+                made.push(Node::shard(program, directory, (&name, *port), &peers, &flags));
+            }
         }
-        let all = groups.concat();
-        let routers = take(options.coordinators).into_iter().enumerate().map(|(at, port)| {
+        let all: Vec<String> = made.iter().map(|node| node.url.clone()).collect();
+        for (at, port) in layout.ports[made.len()..].iter().enumerate() {
             let name = format!("coordinator-{}", at + 1);
-            Node::coordinator(program, directory, (&name, port), &all)
-        });
-        let routers: Vec<Node> = routers.collect();
-        let coordinators = routers.iter().map(|node| node.url.clone()).collect();
-        nodes.push(routers);
+            made.push(Node::coordinator(program, directory, (&name, *port), &all));
+        }
+        for (at, node) in made.iter_mut().enumerate() {
+            node.launch.env = environment(at, &node.launch.name)?;
+        }
+        let names = made.iter().map(|node| node.launch.name.clone()).collect();
         let http = reqwest::Client::builder().no_proxy().timeout(ASK_TIMEOUT).build()?;
-        let nodes = Mutex::new(nodes);
-        let found_dead = Mutex::default();
-        let cluster = Self { http, groups, coordinators, nodes, found_dead, _ports: ports };
-        cluster.heal()?;
+        let (nodes, found_dead, may_end) = Default::default();
+        let cluster = Self { http, layout, names, nodes, found_dead, may_end };
+        *cluster.lock() = made;
+        cluster.start_all()?;
         Ok(cluster)
     }
 
-    /// Starts everything that does not run.
-    pub(crate) fn heal(&self) -> Result<()> {
-        for node in self.lock().iter_mut().flatten().filter(|node| node.process.is_none()) {
-            node.start().with_context(|| format!("{} can't be started", node.launch.name))?;
+    /// Lets everything run that is stopped or paused.
+    pub(crate) fn start_all(&self) -> Result<()> {
+        for at in 0..self.names.len() {
+            self.signal(at, Signal::CONT);
+            self.start_one(at)?;
         }
         Ok(())
     }
@@ -91,22 +133,29 @@ impl Cluster {
     /// Waits until every server says that requests can succeed.
     pub(crate) async fn until_ready(&self, within: Duration) -> Result<()> {
         let start = Instant::now();
-        for url in self.groups.iter().flatten().chain(&self.coordinators) {
-            while let Err(reason) = self.ready(url).await {
-                if let Some(dead) = self.died().first() {
-                    bail!("{dead}");
-                }
-                if start.elapsed() > within {
-                    bail!("{url} is not ready after {within:?}: {reason}");
-                }
-                tokio::time::sleep(LOOK).await;
-            }
+        for at in 0..self.names.len() {
+            self.until_one_ready(at, within.saturating_sub(start.elapsed())).await?;
         }
         Ok(())
     }
 
-    async fn ready(&self, url: &str) -> Result<()> {
-        let answer = self.http.get(format!("{url}{PATH_READY}")).send().await?;
+    /// Waits until one server says that requests can succeed.
+    pub(crate) async fn until_one_ready(&self, at: usize, within: Duration) -> Result<()> {
+        let start = Instant::now();
+        while let Err(reason) = self.ready(at).await {
+            if let Some(dead) = self.died().first() {
+                bail!("{dead}");
+            }
+            if start.elapsed() > within {
+                bail!("{} is not ready after {within:?}: {reason}", self.names[at]);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn ready(&self, at: usize) -> Result<()> {
+        let answer = self.http.get(format!("{}{PATH_READY}", self.url(at))).send().await?;
         let status = answer.status();
         if !status.is_success() {
             bail!("{status} {}", answer.text().await.unwrap_or_default());
@@ -114,25 +163,59 @@ impl Cluster {
         Ok(())
     }
 
-    /// The coordinators' URLs.
-    pub(crate) fn coordinators(&self) -> &[String] {
-        &self.coordinators
+    /// What clients ask.
+    pub(crate) fn servers(&self) -> Servers {
+        let server = |at: usize| Server::new(&self.names[at], &self.url(at));
+        let all = self.replicas();
+        Servers {
+            coordinators: self.coordinators().map(server).collect(),
+            replicas: all.map(server).collect(),
+        }
     }
 
     /// How many groups there are.
     pub(crate) fn groups(&self) -> usize {
-        self.groups.len()
+        self.layout.groups
+    }
+
+    /// The replicas of one group.
+    pub(crate) fn group(&self, group: usize) -> std::ops::Range<usize> {
+        self.layout.group(group)
+    }
+
+    /// All replicas.
+    pub(crate) fn replicas(&self) -> std::ops::Range<usize> {
+        0..self.layout.groups * self.layout.replicas
+    }
+
+    /// All coordinators.
+    pub(crate) fn coordinators(&self) -> std::ops::Range<usize> {
+        self.replicas().end..self.names.len()
+    }
+
+    /// What a process is called.
+    pub(crate) fn name(&self, at: usize) -> &str {
+        &self.names[at]
+    }
+
+    fn url(&self, at: usize) -> String {
+        url_of(self.layout.ports[at])
+    }
+
+    /// What a replica says of itself, if it answers.
+    pub(crate) async fn status(&self, at: usize) -> Option<ShardStatus> {
+        status(&self.http, &self.url(at)).await
     }
 
     /// The group's leader; of two that both believe it, the later.
     pub(crate) async fn leader(&self, group: usize) -> Option<Leader> {
-        let mut leaders = Vec::new();
-        for (replica, url) in self.groups[group].iter().enumerate() {
-            let status = status(&self.http, url).await;
-            let leading = status.filter(|status| status.role == Role::Leader);
-            leaders.extend(leading.map(|one| Leader { term: one.term, node: one.node, replica }));
-        }
-        leaders.into_iter().max()
+        let asked = self.group(group).map(|process| async move {
+            // A paused process must not keep the others' answers waiting.
+            let status = timeout(LEADER_ASK_TIMEOUT, self.status(process)).await.ok()??;
+            let Role::Leader = status.role else { return None };
+            Some(Leader { term: status.term, node: status.node, process })
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().max()
     }
 
     /// Waits for a leader that came after `old`.
@@ -146,35 +229,86 @@ impl Cluster {
         }
     }
 
-    /// `kill -9` of one replica.
-    pub(crate) fn kill(&self, group: usize, replica: usize) {
-        let node = &mut self.lock()[group][replica];
-        self.found_dead().extend(obituary(node));
+    /// `kill -9` of one process; whether there was one to kill.
+    pub(crate) fn kill(&self, at: usize) -> bool {
+        let dead = self.obituary(at);
+        self.found_dead().extend(dead);
+        let node = &mut self.lock()[at];
+        let up = node.process.is_some();
         node.kill();
+        up
     }
 
-    /// Starts a replica that was killed.
-    pub(crate) fn restart(&self, group: usize, replica: usize) -> Result<()> {
-        Ok(self.lock()[group][replica].start()?)
+    /// Starts a process, if it does not run.
+    pub(crate) fn start_one(&self, at: usize) -> Result<()> {
+        let node = &mut self.lock()[at];
+        if node.process.is_none() {
+            node.start().with_context(|| format!("{} can't be started", self.names[at]))?;
+        }
+        Ok(())
     }
 
-    /// Servers that ended although nobody killed them.
+    /// Sends a signal to a process; whether there was one.
+    pub(crate) fn signal(&self, at: usize, signal: Signal) -> bool {
+        let node = &mut self.lock()[at];
+        if let Some(process) = &mut node.process {
+            process.signal(signal);
+        }
+        node.is_up()
+    }
+
+    /// Says whether a process may end without being killed.
+    pub(crate) fn may_end(&self, at: usize, may: bool) {
+        let mut may_end = self.may_end.lock().expect("nobody panics while he looks");
+        if may {
+            may_end.insert(at);
+        } else {
+            may_end.remove(&at);
+        }
+    }
+
+    /// How a process ended, and forgets that it ran; `None` while it does.
+    pub(crate) fn ended(&self, at: usize) -> Option<ExitStatus> {
+        let node = &mut self.lock()[at];
+        let ended = node.ended()?;
+        node.process = None;
+        Some(ended)
+    }
+
+    /// Whether a process has loaded a library of that name.
+    pub(crate) fn has_loaded(&self, at: usize, library: &str) -> bool {
+        let nodes = self.lock();
+        let Some(process) = &nodes[at].process else { return false };
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.child.id()));
+        maps.is_ok_and(|maps| maps.contains(library))
+    }
+
+    /// The data directory of a replica.
+    pub(crate) fn data(&self, at: usize) -> PathBuf {
+        self.lock()[at].launch.directory.join(&self.names[at])
+    }
+
+    /// Servers that ended although nobody ended them.
     pub(crate) fn died(&self) -> Vec<String> {
         let mut died = self.found_dead().clone();
-        died.extend(self.lock().iter_mut().flatten().filter_map(obituary));
+        died.extend((0..self.names.len()).filter_map(|at| self.obituary(at)));
         died
+    }
+
+    /// How a server ended, if it did so by itself.
+    fn obituary(&self, at: usize) -> Option<String> {
+        if self.may_end.lock().expect("nobody panics while he looks").contains(&at) {
+            return None;
+        }
+        let status = self.lock()[at].ended()?;
+        Some(format!("{} ended by itself: {status}", self.names[at]))
     }
 
     fn found_dead(&self) -> MutexGuard<'_, Vec<String>> {
         self.found_dead.lock().expect("nobody panics while he looks")
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Node>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Node>> {
         self.nodes.lock().expect("nobody panics while he starts or kills")
     }
-}
-
-/// How a server ended, if it did so by itself.
-fn obituary(node: &mut Node) -> Option<String> {
-    node.ended().map(|status| format!("{} ended by itself: {status}", node.launch.name))
 }

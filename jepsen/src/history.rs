@@ -5,19 +5,18 @@
 //! after its answer was read. As in Jepsen, a process whose operation ends as `info` (nobody knows
 //! whether it took effect) never comes back: its client goes on as another process.
 
-use std::io::Write;
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::checker::Anomaly;
-use crate::checker::ledger::Checker;
+use crate::checker::{Anomaly, Online};
+use crate::nemesis::Fault;
+use crate::options::Workload;
 
 /// Where an operation stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stage {
     /// It begins.
@@ -31,31 +30,53 @@ pub(crate) enum Stage {
 }
 
 /// What an operation does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Action {
-    /// Writes the next number of a key.
+    /// Writes a number.
     Write,
+    /// Removes a key.
+    Delete,
+    /// Writes a number if the key still holds another one.
+    Cas,
+    /// Adds a number to the end of a list, if the list is still the one that was read.
+    Append,
     /// Reads a key, linearizable.
     Read,
+    /// Reads a key from the leader, who trusts its lease.
+    LeaseRead,
+    /// Reads a key from any replica, which says how old its state may be.
+    StaleRead,
     /// As `Read`, when everything is healed and nobody writes any more.
     FinalRead,
 }
 
 /// What is written or was read.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Value {
     /// Not known yet.
     None,
-    /// The key's n-th write; 0 when it has no value.
+    /// What one write wrote; 0 when the key has no value.
     Number(u64),
+    /// What a compare-and-set expects and writes.
+    Cas {
+        /// The number that must be there; 0 for none.
+        from: u64,
+        /// The number that replaces it.
+        to: u64,
+    },
+    /// A list that was read.
+    List(Vec<u64>),
     /// Something that nobody ever wrote to that key.
-    Foreign(String),
+    Foreign {
+        /// As it was read.
+        foreign: String,
+    },
 }
 
 /// A beginning or an end.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Event {
     /// Nanoseconds since the run began.
     pub(crate) time: u64,
@@ -70,13 +91,21 @@ pub(crate) struct Event {
     pub(crate) key: Arc<str>,
     /// With what in it.
     pub(crate) value: Value,
+    /// Which server was asked.
+    pub(crate) node: Arc<str>,
+    /// The key's version, from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u64>,
+    /// How old the answer may be, as it says itself, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lag_ms: Option<u64>,
     /// Why it failed or is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
 
 /// How many operations ended how.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Succeeded.
     pub(crate) ok: u64,
@@ -91,9 +120,20 @@ impl Counts {
     pub(crate) fn total(self) -> u64 {
         self.ok + self.failed + self.unknown
     }
+
+    /// Takes note of an operation that ends; one that begins does not count.
+    pub(crate) fn add(&mut self, stage: Stage) {
+        match stage {
+            Stage::Invoke => {}
+            Stage::Ok => self.ok += 1,
+            Stage::Fail => self.failed += 1,
+            Stage::Info => self.unknown += 1,
+        }
+    }
 }
 
-/// Takes down what happens, from many clients at a time, and checks it as it comes.
+/// Takes down what happens, from many clients at a time, and checks at once what can be checked
+/// event by event.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     start: Instant,
@@ -103,21 +143,25 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 struct Inner {
     events: Vec<Event>,
-    checker: Checker,
+    online: Online,
     counts: Counts,
-    last_write: Duration,
-    longest_gap: Duration,
+    /// What was seen beside the clients' operations: by the monitor, by a nemesis.
+    seen: Vec<Anomaly>,
+    faults: Vec<Fault>,
+    /// What is broken now, one text each.
+    current: Vec<String>,
 }
 
 impl Recorder {
-    /// Begins an empty history now.
-    pub(crate) fn new() -> Self {
+    /// Begins an empty history of `workload` now.
+    pub(crate) fn new(workload: Workload) -> Self {
         let inner = Inner {
             events: Vec::new(),
-            checker: Checker::default(),
+            online: Online::new(workload),
             counts: Counts::default(),
-            last_write: Duration::ZERO,
-            longest_gap: Duration::ZERO,
+            seen: Vec::new(),
+            faults: Vec::new(),
+            current: Vec::new(),
         };
         Self { start: Instant::now(), inner: Mutex::new(inner) }
     }
@@ -126,20 +170,18 @@ impl Recorder {
     pub(crate) fn record(&self, mut event: Event) {
         let mut inner = self.lock();
         // Under the lock, so that times rise with the order of events.
-        let now = self.start.elapsed();
-        event.time = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        match event.stage {
-            Stage::Invoke => {}
-            Stage::Ok => inner.counts.ok += 1,
-            Stage::Fail => inner.counts.failed += 1,
-            Stage::Info => inner.counts.unknown += 1,
+        event.time = self.now();
+        if event.f != Action::FinalRead {
+            inner.counts.add(event.stage);
         }
-        if event.stage == Stage::Ok && event.f == Action::Write {
-            inner.longest_gap = inner.longest_gap.max(now.saturating_sub(inner.last_write));
-            inner.last_write = now;
-        }
-        inner.checker.observe(&event);
+        let at = inner.events.len();
+        inner.online.observe(at, &event);
         inner.events.push(event);
+    }
+
+    /// Nanoseconds since the run began.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// How long the run lasts.
@@ -147,38 +189,76 @@ impl Recorder {
         self.start.elapsed()
     }
 
-    /// What ended how.
+    /// What ended how, final reads not counted.
     pub(crate) fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// The longest time between two acknowledged writes of any clients.
-    pub(crate) fn longest_gap(&self) -> Duration {
-        self.lock().longest_gap
-    }
-
-    /// What was found until now.
-    pub(crate) fn anomalies(&self) -> Vec<Anomaly> {
-        self.lock().checker.anomalies().to_vec()
-    }
-
-    /// Keys that were written to and not read at the end.
-    pub(crate) fn unread(&self) -> Vec<Arc<str>> {
-        self.lock().checker.unread()
-    }
-
-    /// Writes the history as JSON, one event a line.
-    pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        let file = std::fs::File::create(path).context("the history can't be written")?;
-        let mut file = std::io::BufWriter::new(file);
-        for event in &self.lock().events {
-            serde_json::to_writer(&mut file, event)?;
-            file.write_all(b"\n")?;
+    /// Takes down something that is wrong and that no client's answer shows; once.
+    pub(crate) fn saw(&self, anomaly: Anomaly) {
+        let mut inner = self.lock();
+        if !inner.seen.contains(&anomaly) {
+            inner.seen.push(anomaly);
         }
-        file.flush().context("the history can't be written")
+    }
+
+    /// What was seen beside the clients' operations.
+    pub(crate) fn seen(&self) -> Vec<Anomaly> {
+        self.lock().seen.clone()
+    }
+
+    /// How much was found wrong until now.
+    pub(crate) fn anomalies(&self) -> usize {
+        let inner = self.lock();
+        inner.online.found() + inner.seen.len()
+    }
+
+    /// Says what is broken from now on.
+    pub(crate) fn breaks(&self, what: &str) {
+        self.lock().current.push(what.into());
+    }
+
+    /// Takes down a fault that is over.
+    pub(crate) fn healed(&self, fault: Fault) {
+        let mut inner = self.lock();
+        inner.current.retain(|what| *what != fault.what);
+        inner.faults.push(fault);
+    }
+
+    /// What is broken now.
+    pub(crate) fn current(&self) -> String {
+        self.lock().current.join(", ")
+    }
+
+    /// Every fault that is over.
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        self.lock().faults.clone()
+    }
+
+    /// Every event so far.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+
+    /// Every key that something was sent to that may have changed it.
+    pub(crate) fn keys(&self) -> Vec<Arc<str>> {
+        let inner = self.lock();
+        let writes = inner.events.iter().filter(|event| event.f.is_write());
+        let keys: BTreeSet<&Arc<str>> = writes.map(|event| &event.key).collect();
+        keys.into_iter().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no client panics while it records")
+    }
+}
+
+impl Action {
+    /// Whether it may change anything.
+    pub(crate) fn is_write(self) -> bool {
+        match self {
+            Self::Write | Self::Delete | Self::Cas | Self::Append => true,
+            Self::Read | Self::LeaseRead | Self::StaleRead | Self::FinalRead => false,
+        }
     }
 }

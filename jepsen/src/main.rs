@@ -8,41 +8,54 @@
 mod checker;
 mod client;
 mod cluster;
+mod edn;
+mod folder;
+mod healing;
 mod history;
+mod judge;
+mod matrix;
+mod monitor;
 mod nemesis;
+mod net;
 #[path = "../../tests/common/node.rs"]
 mod node;
 mod options;
+mod page;
+mod planted;
 #[path = "../../tests/common/ports.rs"]
 mod ports;
 #[path = "../../tests/common/process.rs"]
 mod process;
 mod program;
-mod report;
+mod recheck;
+mod results;
 mod run;
+mod stored;
+mod summary;
 mod workload;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::options::{Arguments, Command};
-use crate::report::Verdict;
+use crate::results::Verdict;
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Test(options) } = Arguments::parse();
+    let Arguments { command } = Arguments::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
     let ended = runtime.block_on(async {
         // In a task of its own, so that a panic in it is a failure like any other.
-        let mut run = tokio::spawn(run::run(options));
+        let mut task = tokio::spawn(carry_out(command));
         tokio::select! {
-            ended = &mut run => ended.map_err(anyhow::Error::from).flatten(),
+            ended = &mut task => ended.map_err(anyhow::Error::from).flatten(),
             error = interrupted() => {
-                run.abort();
+                task.abort();
                 Err(error)
             }
         }
@@ -52,8 +65,19 @@ fn main() -> ExitCode {
     match ended {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,
         Ok(Verdict::Anomaly) => ExitCode::from(1),
-        Ok(Verdict::Void(_)) => ExitCode::from(2),
+        Ok(Verdict::Void | Verdict::Unknown) => ExitCode::from(2),
         Err(error) => failed(&error),
+    }
+}
+
+async fn carry_out(command: Command) -> Result<Verdict> {
+    match command {
+        Command::Test(options) => Ok(run::run(options).await?.verdict),
+        Command::All(options) => matrix::run(options).await,
+        Command::Planted(options) => planted::run(options).await,
+        Command::Check { history } => {
+            tokio::task::spawn_blocking(move || recheck::run(&history)).await?
+        }
     }
 }
 

@@ -8,8 +8,26 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// Which server is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Build {
+    /// As users run it.
+    Plain,
+    /// With bugs that can be switched on.
+    Planted,
+}
+
+impl Build {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Plain => "sage",
+            Self::Planted => "sage-planted",
+        }
+    }
+}
+
 /// The program named by the user, or the one beside the harness, built anew if cargo is at hand.
-pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn find(named: Option<&Path>, wanted: Build) -> Result<PathBuf> {
     if let Some(named) = named {
         return named.canonicalize().with_context(|| format!("--sage {}", named.display()));
     }
@@ -18,9 +36,9 @@ pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf> {
     if let (Some(cargo), Some(member)) =
         (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR"))
     {
-        build(Path::new(&cargo), Path::new(&member), directory)?;
+        build((Path::new(&cargo), Path::new(&member)), directory, wanted)?;
     }
-    let program = directory.join("sage");
+    let program = directory.join(wanted.program());
     if !program.is_file() {
         bail!(
             "there is no {}; build it (cargo build --release) or name one with --sage",
@@ -30,11 +48,14 @@ pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf> {
     Ok(program)
 }
 
-fn build(cargo: &Path, member: &Path, directory: &Path) -> Result<()> {
+fn build((cargo, member): (&Path, &Path), directory: &Path, wanted: Build) -> Result<()> {
     let manifest = member.join("../Cargo.toml");
     let target = directory.parent().context("the harness is not in a target directory")?;
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "sagedb", "--bin", "sage"]);
+    command.args(["build", "--quiet", "--package", "sagedb", "--bin", wanted.program()]);
+    if wanted == Build::Planted {
+        command.args(["--features", "planted-bugs"]);
+    }
     command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target);
     if directory.file_name().is_some_and(|name| name != "debug") {
         command.arg("--profile").args(directory.file_name());

@@ -1,129 +1,171 @@
-//! One run: start, attack, heal, look at everything once more, judge.
+//! One run: start, attack, heal, look at everything once more, judge, keep what was seen.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use tempfile::TempDir;
-use tokio::sync::watch;
+use anyhow::{Context as _, Result};
+use sagedb::types::clock::{Clock, SystemClock};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio::task::JoinSet;
 
-use crate::client::Client;
-use crate::cluster::Cluster;
-use crate::history::{Action, Recorder};
-use crate::nemesis::{Faults, kill};
-use crate::options::Options;
-use crate::program;
-use crate::report::{Facts, Verdict, progress};
-use crate::workload::ledger::{Board, Worker, read};
+use crate::checker;
+use crate::cluster::{Cluster, Layout};
+use crate::folder;
+use crate::healing;
+use crate::history::Recorder;
+use crate::judge::{self, Evidence};
+use crate::monitor;
+use crate::nemesis::{self, Clocks, Context, FaultKind};
+use crate::net::Net;
+use crate::options::{Options, name_of};
+use crate::program::{self, Build};
+use crate::results::{Results, Setup};
+use crate::summary::{progress, summary};
+use crate::workload;
 
 /// How long a fresh cluster may take until it serves.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long a healed cluster may take until it serves; longer is an anomaly.
-const HEAL_MAX: Duration = Duration::from_secs(30);
 /// Between two lines about the run.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// Clients that read everything at the end.
-const FINAL_READERS: u32 = 32;
-/// How often a final read is tried.
-const FINAL_TRIES: u32 = 5;
 
 /// Everything one run works with.
 struct Run {
+    options: Options,
     cluster: Arc<Cluster>,
+    net: Net,
+    clocks: Option<Clocks>,
     recorder: Arc<Recorder>,
-    faults: Arc<Faults>,
 }
 
 /// Does what the options say and tells people about it.
-pub(crate) async fn run(options: Options) -> Result<Verdict> {
-    let program = program::find(options.sage.as_deref())?;
-    let directory = TempDir::with_prefix("sage-jepsen-").context("no temporary directory")?;
-    say(&format!(
-        "{} groups of {}, {} coordinators, {} clients, {:?}, seed {}",
-        options.groups,
-        options.replicas,
-        options.coordinators,
-        options.clients,
-        options.duration,
-        options.seed
-    ));
-    let cluster = Arc::new(Cluster::start(&options, &program, directory.path())?);
-    if let Err(error) = cluster.until_ready(START_MAX).await {
-        let kept = directory.keep();
-        return Err(error).with_context(|| format!("no cluster, see {}", kept.display()));
+pub(crate) async fn run(options: Options) -> Result<Results> {
+    let built = if options.bug.is_some() { Build::Planted } else { Build::Plain };
+    let program = program::find(options.sage.as_deref(), built)?;
+    let folder = folder(&options)?;
+    let setup = setup(&options);
+    say(&format!("{}\n{}", setup.command_line(), folder.display()));
+    let run = Run::start(options, &program, &folder).await?;
+    let evidence = run.attack().await;
+    let Run { options, cluster, recorder, .. } = run;
+    drop(cluster);
+    let (events, faults) = (recorder.events(), recorder.faults());
+    let evidence = match evidence {
+        Ok(evidence) => evidence,
+        Err(error) => {
+            folder::keep_history(&folder, &setup, &events, &faults)?;
+            return Err(error).with_context(|| format!("see {}", folder.display()));
+        }
+    };
+    let workload = options.workload;
+    let judged = tokio::task::spawn_blocking(move || {
+        let checked = checker::check(workload, &events);
+        let results = judge::judge(setup, evidence, checked, &events, &faults);
+        (results, events, faults)
+    });
+    let (results, events, faults) = judged.await.context("a checker panicked")?;
+    folder::keep(&folder, &results, &events, &faults)?;
+    if results.anomalies.is_empty() && !options.keep {
+        folder::forget_data(&folder)?;
     }
-    let (recorder, faults) = (Arc::new(Recorder::new()), Arc::default());
-    let run = Run { cluster, recorder, faults };
-    let facts = run.attack(&options).await;
-    drop(run.cluster);
-    let anomaly = !matches!(&facts, Ok(facts) if facts.anomalies.is_empty());
-    if anomaly || options.keep {
-        let kept = directory.keep();
-        run.recorder.save(&kept.join("history.jsonl"))?;
-        say(&format!("history, logs and data are in {}", kept.display()));
-    }
-    let facts = facts?;
-    say(&facts.summary());
-    Ok(facts.verdict())
+    say(&summary(&results));
+    say(&format!("report      {}", folder.join("report.html").display()));
+    Ok(results)
 }
 
 impl Run {
+    async fn start(options: Options, program: &Path, folder: &Path) -> Result<Self> {
+        let layout = Layout::new(&options);
+        let net = Net::start(layout.ports().to_vec(), options.seed).await?;
+        let servers = folder.join("servers");
+        std::fs::create_dir_all(&servers).context("no folder for the servers")?;
+        let wanted = options.kinds().contains(&FaultKind::Clock);
+        let clocks = Clocks::find(&servers).filter(|_| wanted);
+        let environment = |at: usize, name: &str| -> Result<Vec<(String, String)>> {
+            let mut environment = vec![("http_proxy".to_string(), net.proxy_url(at))];
+            environment.extend(options.bug.clone().map(|bug| ("SAGE_BUG".to_string(), bug)));
+            if let Some(clocks) = clocks.as_ref().filter(|_| !name.starts_with("coordinator")) {
+                environment.extend(clocks.environment(at, name)?);
+            }
+            Ok(environment)
+        };
+        let cluster = Cluster::start(layout, (program, &servers), environment)?;
+        if wanted && clocks.is_none() {
+            say("clocks are left alone: libfaketime is not installed");
+        }
+        let started = cluster.until_ready(START_MAX).await;
+        started.with_context(|| format!("no cluster, see {}", servers.display()))?;
+        let recorder = Arc::new(Recorder::new(options.workload));
+        Ok(Self { options, cluster: Arc::new(cluster), net, clocks, recorder })
+    }
+
     /// Attacks for as long as the options say, heals, and looks at everything.
-    async fn attack(&self, options: &Options) -> Result<Facts> {
+    async fn attack(&self) -> Result<Evidence> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        for worker in self.workers(options)? {
+        let servers = self.cluster.servers();
+        for worker in workload::workers(&self.options, &servers, &self.recorder)? {
             let stopped = stopped.clone();
             tasks.spawn(async move {
                 worker.run(stopped).await;
                 Ok(())
             });
         }
-        let (cluster, faults) = (Arc::clone(&self.cluster), Arc::clone(&self.faults));
-        tasks.spawn(kill::run(cluster, faults, options.seed, stopped));
-
-        self.watch(options.duration, &mut tasks).await?;
-        stop.send_replace(true);
-        while let Some(ended) = tasks.join_next().await {
-            ended.context("a client or the nemesis panicked")??;
+        let context = Arc::new(self.context(stopped.clone()));
+        let kinds = self.kinds();
+        if !kinds.is_empty() {
+            tasks.spawn(nemesis::run(context, kinds, self.options.seed));
         }
-        self.cluster.heal()?;
-        let mut facts = Facts {
-            counts: self.recorder.counts(),
-            faults: self.faults.all(),
-            attacked: options.duration,
-            longest_gap: self.recorder.longest_gap(),
-            ..Facts::default()
-        };
-        facts.anomalies = self.cluster.died();
-        if facts.anomalies.is_empty() {
-            if let Err(error) = self.cluster.until_ready(HEAL_MAX).await {
-                facts.anomalies.push(format!("the healed cluster does not serve: {error:#}"));
-            } else {
-                self.read_everything().await?;
-            }
-        }
-        facts.unread = self.recorder.unread().len();
-        facts.anomalies.extend(self.recorder.anomalies().iter().map(ToString::to_string));
-        Ok(facts)
-    }
-
-    fn workers(&self, options: &Options) -> Result<Vec<Worker>> {
-        let clients = usize::from(options.clients);
-        let board = Arc::new(Board::new(clients));
-        let urls = self.cluster.coordinators().iter().cycle();
-        let workers = urls.take(clients).enumerate().map(|(id, url)| {
-            let (board, recorder) = (Arc::clone(&board), Arc::clone(&self.recorder));
-            let client = Client::new(url)?;
-            Ok(Worker::new((id, clients), options.seed, client, board, recorder))
+        let (cluster, recorder) = (Arc::clone(&self.cluster), Arc::clone(&self.recorder));
+        tasks.spawn(async move {
+            monitor::run(cluster, recorder, stopped).await;
+            Ok(())
         });
-        workers.collect()
+        self.watch(&mut tasks).await?;
+        stop.send_replace(true);
+        let attacked = self.recorder.elapsed();
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a client or a nemesis panicked")??;
+        }
+        self.net.heal();
+        self.cluster.start_all()?;
+        let (clients, died) = (servers, self.cluster.died());
+        let healing = if died.is_empty() {
+            say("healed; looking at everything");
+            healing::look(&self.cluster, &clients, &self.recorder).await?
+        } else {
+            healing::Healing::default()
+        };
+        Ok(Evidence { attacked, healing, died, seen: self.recorder.seen() })
     }
 
-    /// Says how it goes until the time is over; ends early only if the harness fails.
-    async fn watch(&self, duration: Duration, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
-        let end = tokio::time::sleep(duration);
+    fn context(&self, stop: watch::Receiver<bool>) -> Context {
+        let processes = self.cluster.coordinators().end;
+        Context {
+            cluster: Arc::clone(&self.cluster),
+            net: self.net.clone(),
+            recorder: Arc::clone(&self.recorder),
+            target: self.options.target,
+            clocks: self.clocks.clone(),
+            stop,
+            disks: RwLock::default(),
+            held: (0..processes).map(|_| Arc::new(Mutex::default())).collect(),
+        }
+    }
+
+    /// Clocks that can't be set are left out, if there is anything else to break.
+    fn kinds(&self) -> Vec<FaultKind> {
+        let mut kinds = self.options.kinds();
+        if self.clocks.is_none() && kinds.len() > 1 {
+            kinds.retain(|kind| *kind != FaultKind::Clock);
+        }
+        kinds
+    }
+
+    /// Says how it goes until the time is over; ends early only if the harness fails, or at an
+    /// anomaly if the options say so.
+    async fn watch(&self, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+        let end = tokio::time::sleep(self.options.duration);
         let mut end = std::pin::pin!(end);
         let mut tick = tokio::time::interval(PROGRESS);
         tick.tick().await;
@@ -132,50 +174,52 @@ impl Run {
             tokio::select! {
                 () = &mut end => return Ok(()),
                 ended = tasks.join_next() => {
-                    ended.context("nobody works")?.context("a client or the nemesis panicked")??;
+                    ended.context("nobody works")?.context("a client or a nemesis panicked")??;
                 }
                 _ = tick.tick() => {
                     let counts = self.recorder.counts();
-                    let anomalies = self.recorder.anomalies().len() + self.cluster.died().len();
+                    let anomalies = self.recorder.anomalies() + self.cluster.died().len();
                     let elapsed = self.recorder.elapsed();
-                    let fault = self.faults.current();
-                    say(&progress(elapsed, counts, before, fault, anomalies));
+                    let fault = self.recorder.current();
+                    say(&progress(elapsed, counts, before, &fault, anomalies));
                     before = counts;
+                    if anomalies > 0 && self.options.fail_fast {
+                        return Ok(());
+                    }
                 }
             }
         }
     }
+}
 
-    /// Reads every key that was written to, through all coordinators.
-    async fn read_everything(&self) -> Result<()> {
-        let keys = Arc::new(self.recorder.unread());
-        say(&format!("healed; reading all {} keys", keys.len()));
-        let mut readers = JoinSet::new();
-        let urls = self.cluster.coordinators().iter().cycle();
-        for (reader, url) in (0..FINAL_READERS).zip(urls) {
-            let client = Client::new(url)?;
-            let (keys, recorder) = (Arc::clone(&keys), Arc::clone(&self.recorder));
-            readers.spawn(async move {
-                // Above every process that a client ever was.
-                let process = u32::MAX - reader;
-                for key in keys.iter().skip(reader as usize).step_by(FINAL_READERS as usize) {
-                    for _ in 0..FINAL_TRIES {
-                        let action = (Action::FinalRead, key);
-                        if read(&client, &recorder, process, action).await {
-                            break;
-                        }
-                    }
-                }
-            });
-        }
-        while let Some(ended) = readers.join_next().await {
-            ended.context("a final reader panicked")?;
-        }
-        Ok(())
+/// Makes the folder of this run.
+fn folder(options: &Options) -> Result<PathBuf> {
+    let nemesis: Vec<String> = options.nemesis.iter().map(name_of).collect();
+    let workload = name_of(&options.workload);
+    let now = SystemClock.now_ms();
+    let name = format!("{workload}-{}-{}-{now}", nemesis.join("+"), options.seed);
+    let folder = options.out.join(name);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("{} can't be made", folder.display()))?;
+    folder.canonicalize().context("the folder of the run")
+}
+
+fn setup(options: &Options) -> Setup {
+    Setup {
+        workload: name_of(&options.workload),
+        nemesis: options.nemesis.iter().map(name_of).collect(),
+        target: name_of(&options.target),
+        bug: options.bug.clone(),
+        groups: options.groups,
+        replicas: options.replicas,
+        coordinators: options.coordinators,
+        clients: options.clients,
+        duration_ms: u64::try_from(options.duration.as_millis()).unwrap_or(u64::MAX),
+        seed: options.seed,
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the harness speaks to people")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     println!("{text}");
 }

@@ -3,27 +3,44 @@
 //!
 //! A client never writes to a register again after a write of unknown fate: it goes on with a new
 //! one under another name, so that the last number of every key is known up to that one write.
-//! A value names its key and number, so that no answer can be taken for another.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
+use rand::RngExt;
 
-use crate::client::{Client, Written};
-use crate::history::{Action, Event, Recorder, Stage, Value};
+use crate::client::{Body, Condition};
+use crate::history::{Action, Value};
+use crate::options::Workload;
+use crate::workload::actor::{Actor, Ended};
+use crate::workload::value::{number_of, text};
 
 /// Registers of each client.
 const REGISTERS: usize = 3;
 /// Ledger keys that are remembered for reading.
 const RECENT: usize = 500;
-/// The longest pause of a client between two operations.
-const PAUSE_MAX: Duration = Duration::from_millis(8);
-/// Lengths of values: mostly short, some long.
-const PADDING: [usize; 8] = [0, 1, 10, 60, 100, 300, 1_000, 5_000];
+
+/// How keys are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reads {
+    /// Linearizable.
+    Linearizable,
+    /// Half of them as the leader's lease allows.
+    Lease,
+    /// Most of them from any replica, as it has them.
+    Stale,
+}
+
+impl Reads {
+    /// Those of a workload.
+    pub(crate) fn of(workload: Workload) -> Self {
+        match workload {
+            Workload::Register | Workload::Ledger | Workload::ListAppend => Self::Linearizable,
+            Workload::Lease => Self::Lease,
+            Workload::Stale => Self::Stale,
+        }
+    }
+}
 
 /// What all clients know of the keys.
 #[derive(Debug)]
@@ -41,7 +58,7 @@ struct Keys {
 
 impl Board {
     /// The first registers of each client, and an empty ledger.
-    pub(crate) fn new(clients: usize) -> Self {
+    pub(crate) fn new(clients: u16) -> Self {
         let register = |client, slot| register_name(client, slot, 0);
         let registers = |client| (0..REGISTERS).map(|slot| register(client, slot)).collect();
         let keys =
@@ -54,38 +71,16 @@ impl Board {
     }
 }
 
-fn register_name(client: usize, slot: usize, generation: u64) -> Arc<str> {
+fn register_name(client: u16, slot: usize, generation: u64) -> Arc<str> {
     format!("register-{client}-{slot}-{generation}").into()
-}
-
-/// The text that the key's `number`-th write writes.
-fn value(key: &str, number: u64) -> String {
-    let at = usize::try_from(number).unwrap_or_default().wrapping_add(key.len());
-    format!("{key}={number};{}", ".".repeat(PADDING[at % PADDING.len()]))
-}
-
-/// Which write a value that was read comes from.
-pub(crate) fn number_of(key: &str, read: Option<String>) -> Value {
-    let Some(text) = read else { return Value::Number(0) };
-    let rest = text.strip_prefix(key).and_then(|rest| rest.strip_prefix('='));
-    let number = rest.and_then(|rest| rest.split_once(';')?.0.parse::<u64>().ok());
-    match number.filter(|number| *number > 0 && text == value(key, *number)) {
-        Some(number) => Value::Number(number),
-        None => Value::Foreign(text),
-    }
 }
 
 /// One client at work.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    id: usize,
-    clients: usize,
-    /// Its name in the history; a new one after each operation of unknown fate.
-    process: u32,
-    client: Client,
-    rng: StdRng,
+    pub(super) actor: Actor,
     board: Arc<Board>,
-    recorder: Arc<Recorder>,
+    reads: Reads,
     /// Keys written to the ledger.
     entries: u64,
     /// For each register its generation and the last number sent.
@@ -93,150 +88,77 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// The `id`-th of `clients`; what it does follows from the seed.
-    pub(crate) fn new(
-        (id, clients): (usize, usize),
-        seed: u64,
-        client: Client,
-        board: Arc<Board>,
-        recorder: Arc<Recorder>,
-    ) -> Self {
-        let own = u64::try_from(id).expect("few clients");
-        Self {
-            id,
-            clients,
-            process: u32::try_from(id).expect("few clients"),
-            client,
-            rng: StdRng::seed_from_u64(seed ^ own.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-            board,
-            recorder,
-            entries: 0,
-            written: [(0, 0); REGISTERS],
-        }
+    /// A client that has written nothing yet.
+    pub(crate) fn new(actor: Actor, board: Arc<Board>, reads: Reads) -> Self {
+        Self { actor, board, reads, entries: 0, written: [(0, 0); REGISTERS] }
     }
 
-    /// Works until it is told to stop.
-    pub(crate) async fn run(mut self, stop: watch::Receiver<bool>) {
-        while !*stop.borrow() {
-            match self.rng.random_range(0..10) {
-                0..2 => self.append().await,
-                2..5 => self.overwrite().await,
-                _ => self.look().await,
-            }
-            let pause = self.rng.random_range(Duration::ZERO..=PAUSE_MAX);
-            tokio::time::sleep(pause).await;
+    /// One operation; whether it succeeded.
+    pub(crate) async fn step(&mut self) -> bool {
+        match self.actor.rng.random_range(0..10) {
+            0..2 => self.append().await,
+            2..5 => self.overwrite().await,
+            _ => self.look().await,
         }
     }
 
     /// Writes a key that was never written.
-    async fn append(&mut self) {
-        let key: Arc<str> = format!("ledger-{}-{}", self.id, self.entries).into();
+    async fn append(&mut self) -> bool {
+        let key: Arc<str> = format!("ledger-{}-{}", self.actor.id, self.entries).into();
         self.entries += 1;
-        self.write(&key, 1).await;
+        let ended = self.write(&key, 1).await;
         let mut keys = self.board.lock();
         keys.ledger.push_back(key);
         if keys.ledger.len() > RECENT {
             keys.ledger.pop_front();
         }
+        matches!(ended, Ended::Ok(_))
     }
 
     /// Writes the next number to a register of its own.
-    async fn overwrite(&mut self) {
-        let slot = self.rng.random_range(0..REGISTERS);
+    async fn overwrite(&mut self) -> bool {
+        let slot = self.actor.rng.random_range(0..REGISTERS);
         let (generation, last) = self.written[slot];
-        let key = register_name(self.id, slot, generation);
-        if self.write(&key, last + 1).await {
-            self.written[slot] = (generation, last + 1);
-        } else {
+        let client = self.actor.id;
+        let key = register_name(client, slot, generation);
+        let ended = self.write(&key, last + 1).await;
+        if ended == Ended::Unknown {
             self.written[slot] = (generation + 1, 0);
-            let name = register_name(self.id, slot, generation + 1);
-            self.board.lock().registers[self.id][slot] = name;
+            let name = register_name(client, slot, generation + 1);
+            self.board.lock().registers[usize::from(client)][slot] = name;
+        } else {
+            self.written[slot] = (generation, last + 1);
         }
+        matches!(ended, Ended::Ok(_))
     }
 
-    /// Writes and records; false if the fate of the write is unknown.
-    async fn write(&mut self, key: &Arc<str>, number: u64) -> bool {
-        let event = |stage, error| Event {
-            time: 0,
-            process: self.process,
-            stage,
-            f: Action::Write,
-            key: Arc::clone(key),
-            value: Value::Number(number),
-            error,
-        };
-        self.recorder.record(event(Stage::Invoke, None));
-        match self.client.write(key, value(key, number)).await {
-            Written::Ok => self.recorder.record(event(Stage::Ok, None)),
-            Written::Failed(reason) => self.recorder.record(event(Stage::Fail, Some(reason))),
-            Written::Unknown(reason) => {
-                self.recorder.record(event(Stage::Info, Some(reason)));
-                self.process += u32::try_from(self.clients).expect("few clients");
-                return false;
-            }
-        }
-        true
+    async fn write(&mut self, key: &Arc<str>, number: u64) -> Ended {
+        let server = self.actor.any_server();
+        let what = (Body::Text(text(key, number)), Condition::Always);
+        self.actor.write(&server, (Action::Write, key), Value::Number(number), what).await
     }
 
     /// Reads a key of anybody.
-    async fn look(&mut self) {
-        let client = self.rng.random_range(0..self.clients);
-        let slot = self.rng.random_range(0..REGISTERS);
-        let entry = self.rng.random_range(0..RECENT);
-        let ledger = self.rng.random_bool(0.3);
+    async fn look(&mut self) -> bool {
+        let client = self.actor.rng.random_range(0..self.actor.clients);
+        let slot = self.actor.rng.random_range(0..REGISTERS);
+        let entry = self.actor.rng.random_range(0..RECENT);
+        let ledger = self.actor.rng.random_bool(0.3);
         let key = {
             let keys = self.board.lock();
-            let register = &keys.registers[client][slot];
+            let register = &keys.registers[usize::from(client)][slot];
             let entry = keys.ledger.get(entry).filter(|_| ledger);
             Arc::clone(entry.unwrap_or(register))
         };
-        read(&self.client, &self.recorder, self.process, (Action::Read, &key)).await;
-    }
-}
-
-/// Reads and records; false if there was no answer.
-pub(crate) async fn read(
-    client: &Client,
-    recorder: &Recorder,
-    process: u32,
-    (f, key): (Action, &Arc<str>),
-) -> bool {
-    let key = Arc::clone(key);
-    let mut event =
-        Event { time: 0, process, stage: Stage::Invoke, f, key, value: Value::None, error: None };
-    recorder.record(event.clone());
-    match client.read(&event.key).await {
-        Ok(text) => {
-            event.value = number_of(&event.key, text);
-            event.stage = Stage::Ok;
-        }
-        Err(reason) => {
-            event.error = Some(reason);
-            event.stage = Stage::Fail;
-        }
-    }
-    let answered = event.stage == Stage::Ok;
-    recorder.record(event);
-    answered
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_belongs_to_one_write_of_one_key() {
-        for number in [1, 2, 3, 77, 100_000] {
-            let text = value("key-1", number);
-            assert_eq!(number_of("key-1", Some(text.clone())), Value::Number(number));
-            assert_eq!(number_of("key", Some(text.clone())), Value::Foreign(text.clone()));
-            let cut = text[..text.len() - 1].to_string();
-            assert_eq!(number_of("key-1", Some(cut.clone())), Value::Foreign(cut));
-        }
-        assert_eq!(number_of("key-1", None), Value::Number(0));
-        for foreign in ["", "key-1=", "key-1=0;", "key-1=x;", "key-1=1"] {
-            let read = number_of("key-1", Some(foreign.into()));
-            assert_eq!(read, Value::Foreign(foreign.into()));
-        }
+        let otherwise = self.actor.rng.random_bool(0.3);
+        let (f, server) = match self.reads {
+            Reads::Lease if !otherwise => (Action::LeaseRead, self.actor.any_server()),
+            Reads::Stale if !otherwise => (Action::StaleRead, self.actor.any_replica()),
+            Reads::Linearizable | Reads::Lease | Reads::Stale => {
+                (Action::Read, self.actor.any_server())
+            }
+        };
+        let decode = |json: Option<&str>| number_of(&key, json);
+        self.actor.read(&server, (f, &key), decode).await.is_some()
     }
 }

@@ -2,15 +2,21 @@
 //!
 //! A history is a line of steps: `w1+` is a write of 1 that was acknowledged, `w1-` one that was
 //! refused, `w1?` one of unknown fate, `r1` a read of 1, `f1` a final read. `w1(` and `r(` begin
-//! and `w1)`, `w1!` (refused), `r1)` end what overlaps with the steps between.
+//! and `w1)`, `w1!` (refused), `r1)` end what overlaps with the steps between. `s1@30` is a stale read
+//! of 1 that says it is at most 30 ms old, `l1` a lease read. Events are 10 ms apart.
 
 use super::*;
+use crate::checker::unread;
 
 /// The writer's process; readers that overlap are told apart by a letter before their `r`.
 const WRITER: u32 = 0;
 
 fn events(steps: &str) -> Vec<Event> {
-    steps.split_whitespace().flat_map(step).collect()
+    let mut events: Vec<Event> = steps.split_whitespace().flat_map(step).collect();
+    for (event, time) in events.iter_mut().zip((0..).step_by(10)) {
+        event.time = time * NS_PER_MS;
+    }
+    events
 }
 
 fn step(step: &str) -> Vec<Event> {
@@ -20,6 +26,8 @@ fn step(step: &str) -> Vec<Event> {
         _ => (1, step),
     };
     let (letter, rest) = step.split_at(1);
+    let (rest, lag) = rest.split_once('@').map_or((rest, None), |(rest, lag)| (rest, Some(lag)));
+    let lag_ms = lag.map(|lag| lag.parse().expect("milliseconds"));
     let number = rest.trim_end_matches(|mark: char| !mark.is_ascii_digit());
     let mark = &rest[number.len()..];
     let value = number.parse().map_or(Value::None, Value::Number);
@@ -27,6 +35,8 @@ fn step(step: &str) -> Vec<Event> {
         "w" => Action::Write,
         "r" => Action::Read,
         "f" => Action::FinalRead,
+        "s" => Action::StaleRead,
+        "l" => Action::LeaseRead,
         _ => panic!("{step}"),
     };
     let process = if f == Action::Write { WRITER } else { process };
@@ -46,6 +56,9 @@ fn step(step: &str) -> Vec<Event> {
         f,
         key: "k".into(),
         value: value.clone(),
+        node: "".into(),
+        version: None,
+        lag_ms,
         error: None,
     };
     stages.iter().map(event).collect()
@@ -53,8 +66,8 @@ fn step(step: &str) -> Vec<Event> {
 
 fn observed(steps: &str) -> Checker {
     let mut checker = Checker::default();
-    for event in events(steps) {
-        checker.observe(&event);
+    for (at, event) in events(steps).iter().enumerate() {
+        checker.observe(at, event);
     }
     checker
 }
@@ -112,6 +125,29 @@ fn a_read_that_goes_back_is_found() {
 }
 
 #[test]
+fn a_lease_read_is_as_fresh_as_any() {
+    assert_eq!(check("w1+ l1 w2+ l2 f2"), []);
+    assert_eq!(check("w1+ l0 f1"), [Kind::StaleRead]);
+    assert_eq!(check("w1+ w2( l2 l1 w2)"), [Kind::ReadWentBack]);
+}
+
+#[test]
+fn a_stale_read_is_as_old_as_it_says() {
+    // The writes are acknowledged at 10 and 30 ms, the read begins at 40 ms.
+    assert_eq!(check("w1+ w2+ s2@0 f2"), []);
+    assert_eq!(check("w1+ w2+ s1@10 f2"), []);
+    assert_eq!(check("w1+ w2+ s1@8 f2"), [Kind::StaleRead]);
+    assert_eq!(check("w1+ w2+ s0@30 f2"), []);
+    assert_eq!(check("w1+ w2+ s0@28 f2"), [Kind::StaleRead]);
+    // It may go back, and what it has seen stays.
+    assert_eq!(check("w1+ w2( r2 s1@0 w2) f2"), []);
+    assert_eq!(check("w1+ w2( s2@0 r1 w2) f2"), [Kind::ReadWentBack]);
+    // But it sees nothing that is not there.
+    assert_eq!(check("w1+ s2@1000"), [Kind::ReadFromFuture]);
+    assert_eq!(check("w1- s1@1000"), [Kind::FailedWriteSeen]);
+}
+
+#[test]
 fn a_refused_write_that_is_seen_is_found() {
     assert_eq!(check("w1- r1"), [Kind::FailedWriteSeen]);
     assert_eq!(check("w1+ w2- w3+ f2"), [Kind::FailedWriteSeen]);
@@ -126,16 +162,16 @@ fn values_from_nowhere_are_found() {
     let mut checker = Checker::default();
     for mut event in events("r0") {
         if event.stage == Stage::Ok {
-            event.value = Value::Foreign("what another key holds".into());
+            event.value = Value::Foreign { foreign: "what another key holds".into() };
         }
-        checker.observe(&event);
+        checker.observe(0, &event);
     }
     assert_eq!(checker.anomalies()[0].kind, Kind::ForeignValue);
 }
 
 #[test]
 fn keys_without_a_final_read_are_known() {
-    let unread = |steps: &str| observed(steps).unread().len();
+    let unread = |steps: &str| unread(&events(steps));
     assert_eq!(unread("w1+ r1"), 1);
     assert_eq!(unread("w1? f-"), 1);
     assert_eq!(unread("w1- f0"), 0);

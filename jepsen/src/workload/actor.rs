@@ -1,0 +1,169 @@
+//! What every client can do: send one operation to a server and take down how it began and ended.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::client::{Body, Client, Condition, Found, Freshness, Server, Written};
+use crate::history::{Action, Event, Recorder, Stage, Value};
+use crate::workload::Servers;
+
+/// Of a hundred operations, so many go straight to a replica, of the right group or not.
+const DIRECT_PERCENT: u32 = 10;
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    /// Which of the clients it is.
+    pub(crate) id: u16,
+    /// How many there are.
+    pub(crate) clients: u16,
+    /// Everything it draws follows from the seed.
+    pub(crate) rng: StdRng,
+    /// Its name in the history; a new one after each operation of unknown fate.
+    process: u32,
+    client: Client,
+    coordinator: Server,
+    replicas: Vec<Server>,
+    recorder: Arc<Recorder>,
+}
+
+/// How a write ended for the client that sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// It took effect; the key has this version now.
+    Ok(Option<u64>),
+    /// It did not and will not.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Actor {
+    /// Client `id` of `clients`, which has one of the coordinators.
+    pub(crate) fn new(
+        (id, clients): (u16, u16),
+        seed: u64,
+        servers: &Servers,
+        recorder: &Arc<Recorder>,
+    ) -> Result<Self> {
+        let coordinator = usize::from(id) % servers.coordinators.len();
+        let own = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Ok(Self {
+            id,
+            clients,
+            rng: StdRng::seed_from_u64(seed ^ own),
+            process: u32::from(id),
+            client: Client::new()?,
+            coordinator: servers.coordinators[coordinator].clone(),
+            replicas: servers.replicas.clone(),
+            recorder: Arc::clone(recorder),
+        })
+    }
+
+    /// The server for the next operation: mostly the client's coordinator.
+    pub(crate) fn any_server(&mut self) -> Server {
+        if self.rng.random_range(0..100) < DIRECT_PERCENT {
+            return self.any_replica();
+        }
+        self.coordinator.clone()
+    }
+
+    /// A replica, of whatever group.
+    pub(crate) fn any_replica(&mut self) -> Server {
+        let at = self.rng.random_range(0..self.replicas.len());
+        self.replicas[at].clone()
+    }
+
+    /// Writes, and takes it down as `f` with `value`.
+    pub(crate) async fn write(
+        &mut self,
+        server: &Server,
+        (f, key): (Action, &Arc<str>),
+        value: Value,
+        (body, condition): (Body, Condition),
+    ) -> Ended {
+        let mut event = self.event(server, f, key, value);
+        self.recorder.record(event.clone());
+        let ended = match self.client.write(server, key, &body, condition).await {
+            Written::Ok(version) => {
+                event.stage = Stage::Ok;
+                event.version = version;
+                Ended::Ok(version)
+            }
+            Written::Failed(reason) => {
+                event.stage = Stage::Fail;
+                event.error = Some(reason);
+                Ended::Failed
+            }
+            Written::Unknown(reason) => {
+                event.stage = Stage::Info;
+                event.error = Some(reason);
+                self.process += u32::from(self.clients);
+                Ended::Unknown
+            }
+        };
+        self.recorder.record(event);
+        ended
+    }
+
+    /// Reads a key, says with `decode` what was read, and takes it down as `f`; `None` without an
+    /// answer.
+    pub(crate) async fn read(
+        &mut self,
+        server: &Server,
+        (f, key): (Action, &Arc<str>),
+        decode: impl Fn(Option<&str>) -> Value,
+    ) -> Option<(Value, Option<u64>)> {
+        let freshness = match f {
+            Action::LeaseRead => Freshness::Lease,
+            Action::StaleRead => Freshness::Stale,
+            Action::Read | Action::FinalRead => Freshness::Linearizable,
+            Action::Write | Action::Delete | Action::Cas | Action::Append => {
+                unreachable!("{f:?} is no read")
+            }
+        };
+        let mut event = self.event(server, f, key, Value::None);
+        self.recorder.record(event.clone());
+        let found = match self.client.read(server, key, freshness).await {
+            Ok(Found { lag_ms: None, .. }) if f == Action::StaleRead => {
+                // It promises nothing about its age.
+                Err("the replica does not know how old its state is".into())
+            }
+            found => found,
+        };
+        let read = match found {
+            Ok(Found { json, version, lag_ms }) => {
+                event.stage = Stage::Ok;
+                event.value = decode(json.as_deref());
+                event.version = version;
+                event.lag_ms = lag_ms;
+                Some((event.value.clone(), version))
+            }
+            Err(reason) => {
+                event.stage = Stage::Fail;
+                event.error = Some(reason);
+                None
+            }
+        };
+        self.recorder.record(event);
+        read
+    }
+
+    fn event(&self, server: &Server, f: Action, key: &Arc<str>, value: Value) -> Event {
+        Event {
+            time: 0,
+            process: self.process,
+            stage: Stage::Invoke,
+            f,
+            key: Arc::clone(key),
+            value,
+            node: Arc::clone(&server.name),
+            version: None,
+            lag_ms: None,
+            error: None,
+        }
+    }
+}
