@@ -139,12 +139,15 @@ fn indexes(range: &impl RangeBounds<u64>) -> Range<Index> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use openraft::StorageError;
     use openraft::testing::log::{StoreBuilder, Suite};
     use tempfile::TempDir;
 
     use super::*;
     use crate::raft::state_machine::StateMachine;
+    use crate::store::disk::Real;
     use crate::store::snapshot::Snapshots;
     use crate::store::state::State;
     use crate::store::wal::WalOptions;
@@ -158,12 +161,14 @@ mod tests {
         ) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let options = WalOptions {
+                disk: Arc::new(Real),
                 dir: dir.path().join("wal"),
                 node: NodeId(1),
                 segment_bytes: 64 * 1024,
             };
             let wal = Wal::open(options).expect("a new log");
-            let snapshots = Snapshots::open(&dir.path().join("snapshot")).expect("a new directory");
+            let snapshots = Snapshots::open(Arc::new(Real), &dir.path().join("snapshot"))
+                .expect("a new directory");
             let mut machine = StateMachine::new(State::default(), snapshots);
             machine.leaves_entries_out = true;
             Ok((dir, LogStore::new(wal), machine))

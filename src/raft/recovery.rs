@@ -6,10 +6,12 @@
 //! lack what it has acknowledged.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::store::datadir::{DataDir, DataDirError};
+use crate::store::disk::{Disk, Real};
 use crate::store::meta::{Meta, MetaError};
 use crate::store::snapshot::{SnapshotError, Snapshots};
 use crate::store::state::State;
@@ -99,23 +101,27 @@ pub(in crate::raft) struct Recovered {
 
 /// Opens and checks everything in `path`. Blocks on the disk.
 pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(Real);
     let data = DataDir::open(path)?;
     let meta = Meta::open(&path.join("meta"))?;
     let wal_dir = path.join("wal");
-    let snapshots = Snapshots::open(&path.join("snapshot"))?;
+    let snapshots = Snapshots::open(Arc::clone(&disk), &path.join("snapshot"))?;
     // The log is made before a group is joined or anything is applied.
-    if Wal::written_by(&wal_dir)?.is_none()
-        && (meta.group()?.is_some() || snapshots.newest().is_some())
-    {
+    let written_by = Wal::written_by(&*disk, &wal_dir)?;
+    if written_by.is_none() && (meta.group()?.is_some() || snapshots.newest().is_some()) {
         return Err(OpenError::LogLost { path: path.into() });
     }
-    let node = identity(path, &meta, &wal_dir)?;
+    let node = identity(path, &meta, written_by)?;
     let state = match snapshots.newest() {
         Some(newest) => snapshots.read(&newest)?,
         None => State::default(),
     };
-    let wal =
-        Wal::open(WalOptions { dir: wal_dir, node, segment_bytes: WAL_SEGMENT_BYTES_DEFAULT })?;
+    let wal = Wal::open(WalOptions {
+        disk,
+        dir: wal_dir,
+        node,
+        segment_bytes: WAL_SEGMENT_BYTES_DEFAULT,
+    })?;
     if let Some(purged) = wal.purged()
         && state.applied.is_none_or(|applied| applied.index < purged.index)
     {
@@ -131,8 +137,8 @@ pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
     Ok(Recovered { data, meta, node, wal, snapshots, state, group })
 }
 
-fn identity(path: &Path, meta: &Meta, wal_dir: &Path) -> Result<NodeId, OpenError> {
-    let node = match (meta.node()?, Wal::written_by(wal_dir)?) {
+fn identity(path: &Path, meta: &Meta, wal: Option<NodeId>) -> Result<NodeId, OpenError> {
+    let node = match (meta.node()?, wal) {
         (Some(meta), Some(wal)) if meta != wal => {
             return Err(OpenError::Mixed { path: path.into(), meta, wal });
         }

@@ -4,13 +4,12 @@
 //! own, checks every byte of it, and only then tells Raft. Neither side holds more than a few
 //! chunks in memory.
 
-use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::Snapshot as RaftSnapshot;
-use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::raft::config::Raft;
@@ -18,6 +17,7 @@ use crate::raft::network::{frame, message};
 use crate::raft::state_machine::{SnapshotData, blocking};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
+use crate::store::disk::OpenFile;
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::types::ids::Vote;
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
@@ -31,11 +31,10 @@ const INSTALL_STALLS_MAX: u32 = 30;
 /// Sends `snapshot` and waits until it is installed. Returns the receiver's vote.
 pub(in crate::raft) async fn send(
     vote: Vote,
-    (snapshot, file): (&Snapshot, File),
+    (snapshot, file): (&Snapshot, OpenFile),
     (mut sender, mut receiver): (FrameSender, FrameReceiver),
     stall: Duration,
 ) -> io::Result<Vote> {
-    let mut file = tokio::fs::File::from_std(file);
     let header = SnapshotHeader {
         vote,
         last: snapshot.last,
@@ -43,13 +42,15 @@ pub(in crate::raft) async fn send(
         bytes: snapshot.bytes,
     };
     sender.send(frame(&header)).await?;
-    let mut left = snapshot.bytes;
-    while left > 0 {
-        let size = left.min(SNAPSHOT_CHUNK_BYTES as u64);
+    let mut offset = 0;
+    while offset < snapshot.bytes {
+        let size = (snapshot.bytes - offset).min(SNAPSHOT_CHUNK_BYTES as u64);
         let mut chunk = vec![0; usize::try_from(size).unwrap_or(SNAPSHOT_CHUNK_BYTES)];
-        file.read_exact(&mut chunk).await?;
+        let file = Arc::clone(&file);
+        let read = move || file.read_exact_at(&mut chunk, offset).map(|()| chunk);
+        let chunk = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
         tokio::time::timeout(stall, sender.send(Bytes::from(chunk))).await??;
-        left -= size;
+        offset += size;
     }
     sender.finish().await?;
     let reply = tokio::time::timeout(stall * INSTALL_STALLS_MAX, receiver.next()).await??;

@@ -5,7 +5,6 @@
 //! the published one that readers load without a lock. A chunk is published before any of its
 //! writers hears that it was applied, so whoever was answered can read what he wrote.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use crate::planted::{self, Bug};
 use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
 use crate::raft::wire;
 use crate::store::apply::apply;
+use crate::store::disk::{FileStream, OpenFile};
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::store::state::State;
 #[cfg(test)]
@@ -33,7 +33,7 @@ const CHUNK_ENTRIES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(in crate::raft) enum SnapshotData {
     /// A file of this replica, open: it can be read to its end although a newer one replaces it.
-    Local(Snapshot, File),
+    Local(Snapshot, OpenFile),
     /// A file that this replica has just written.
     Built(Snapshot),
     /// A checked file from the leader, not yet in place.
@@ -190,10 +190,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 fn copy(
     snapshots: &Snapshots,
     snapshot: &Snapshot,
-    mut file: File,
+    file: OpenFile,
 ) -> Result<State, SnapshotError> {
     let failed = |source| SnapshotError::Io { path: snapshot.path.clone(), source };
     let mut incoming = snapshots.receive(snapshot.bytes)?;
+    let mut file = FileStream::new(file);
     let mut chunk = vec![0; SNAPSHOT_CHUNK_BYTES];
     loop {
         match file.read(&mut chunk).map_err(failed)? {

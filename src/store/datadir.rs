@@ -1,12 +1,13 @@
-//! A data directory, the lock on it, and the two ways in which files in it appear and disappear.
+//! A data directory and the lock on it.
 //!
-//! Promises: at most one process has a directory open; a rename or removal that has returned is
-//! still true after a power loss. Refuses, with a sentence, a directory that can't be made or
-//! written, before anything else is touched.
+//! Promises: at most one process has a directory open. Refuses, with a sentence, a directory that
+//! can't be made or written, before anything else is touched.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use crate::store::disk::{Disk as _, Real};
 
 const LOCK_FILE: &str = "LOCK";
 
@@ -58,33 +59,9 @@ impl DataDir {
         // For people: who has it. It also shows that the disk takes a byte.
         lock.set_len(0).map_err(failed)?;
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
-        sync_dir(path).map_err(failed)?;
+        Real.sync_dir(path).map_err(failed)?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
-}
-
-/// Renames `from` to `to`, replacing what is there, and syncs the directory: the new name is
-/// durable when this returns. Both lie in one directory.
-#[expect(clippy::disallowed_methods, reason = "this is the one function that renames")]
-pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_parent(to)
-}
-
-/// Removes a file and syncs its directory: it is gone for good when this returns.
-pub fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)?;
-    sync_parent(path)
-}
-
-/// Syncs a directory: the names in it are durable when this returns.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    sync_dir(parent.unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]
@@ -111,18 +88,5 @@ mod tests {
             assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
         }
         assert_eq!(fs::read(&file).unwrap(), b"text");
-    }
-
-    #[test]
-    fn replace_puts_the_new_content_under_the_old_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
-        fs::write(&new, "new").unwrap();
-        fs::write(&old, "old").unwrap();
-        replace(&new, &old).unwrap();
-        assert_eq!(fs::read(&old).unwrap(), b"new");
-        assert!(!new.exists());
-        remove(&old).unwrap();
-        assert!(!old.exists());
     }
 }

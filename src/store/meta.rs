@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::store::datadir;
+use crate::store::disk::{self, Real};
 use crate::types::ids::{GroupId, NodeId};
 use crate::types::limits::{META_ANSWER_TIMEOUT, META_CACHE_BYTES, META_DAMAGED_MAX};
 
@@ -315,7 +315,7 @@ fn move_aside(dir: &Path) -> io::Result<PathBuf> {
     if to.exists() {
         fs::remove_dir_all(&to)?;
     }
-    datadir::replace(dir, &to)?;
+    disk::replace(&Real, dir, &to)?;
     Ok(to)
 }
 

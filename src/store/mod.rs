@@ -5,6 +5,7 @@
 //!           meta/                       node and group identity         meta
 //!           wal/<segment>.log           entries, votes, marks           wal
 //!           snapshot/<index>-<term>.snap  the state as of one entry     snapshot
+//! files     Disk                        all of it but LOCK and meta/    disk
 //! memory    State                       what entries come to            state, apply, digest
 //! ```
 //!
@@ -18,8 +19,11 @@
 //! the network: it is told what to append, apply and purge, and asks nobody.
 
 pub mod apply;
+#[cfg(test)]
+mod crashes;
 pub mod datadir;
 pub mod digest;
+pub mod disk;
 pub mod meta;
 pub mod snapshot;
 pub mod state;

@@ -17,14 +17,13 @@ mod receive;
 mod temp;
 mod write;
 
-use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::planted::{self, Bug};
-use crate::store::datadir;
+use crate::store::disk::{self, Disk, FileStream, Open, OpenFile};
 use crate::store::snapshot::format::{Codec, FormatError};
 use crate::store::snapshot::read::ReadError;
 use crate::store::snapshot::temp::TempFile;
@@ -120,6 +119,7 @@ pub struct Snapshots {
 
 #[derive(Debug)]
 struct Shared {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     /// Held while files change their names or go.
     changing: Mutex<()>,
@@ -133,21 +133,22 @@ impl Snapshots {
     ///
     /// The header of the newest snapshot is checked here, the rest of it by [`Snapshots::read`]; if
     /// it is damaged, that is the error: an older snapshot is no substitute.
-    pub fn open(dir: &Path) -> Result<Self, SnapshotError> {
-        fs::create_dir_all(dir).map_err(|error| SnapshotError::io(dir, error))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            datadir::sync_dir(parent).map_err(|error| SnapshotError::io(parent, error))?;
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, SnapshotError> {
+        disk::make_dir(&*disk, dir).map_err(|error| SnapshotError::io(dir, error))?;
+        for path in list(&*disk, dir)?.into_iter().filter(|path| temp::is_temporary(path)) {
+            disk.remove(&path).map_err(|error| SnapshotError::io(&path, error))?;
         }
-        for path in list(dir)?.into_iter().filter(|path| temp::is_temporary(path)) {
-            datadir::remove(&path).map_err(|error| SnapshotError::io(&path, error))?;
-        }
-        let newest = list(dir)?
+        // A process that was killed may have left the newest name unsynced, and the log is purged
+        // because of it.
+        disk.sync_dir(dir).map_err(|error| SnapshotError::io(dir, error))?;
+        let newest = list(&*disk, dir)?
             .into_iter()
             .filter_map(|path| Some((place_of(&path)?, path)))
             .max()
-            .map(|(place, path)| inspect(path, place))
+            .map(|(place, path)| inspect(&*disk, path, place))
             .transpose()?;
         let shared = Shared {
+            disk,
             dir: dir.to_path_buf(),
             changing: Mutex::new(()),
             newest: Mutex::new(newest),
@@ -163,13 +164,13 @@ impl Snapshots {
 
     /// The newest snapshot and its file, open at its start. The bytes stay readable for as long as
     /// the file is open, also when a newer snapshot has taken its place.
-    pub fn open_newest(&self) -> Result<Option<(Snapshot, File)>, SnapshotError> {
+    pub fn open_newest(&self) -> Result<Option<(Snapshot, OpenFile)>, SnapshotError> {
         let _unchanged = lock(&self.shared.changing);
         let Some(newest) = self.newest() else {
             return Ok(None);
         };
-        let file =
-            File::open(&newest.path).map_err(|error| SnapshotError::io(&newest.path, error))?;
+        let file = self.shared.disk.open(&newest.path, Open::Read);
+        let file = file.map_err(|error| SnapshotError::io(&newest.path, error))?;
         Ok(Some((newest, file)))
     }
 
@@ -186,7 +187,7 @@ impl Snapshots {
         out.flush().map_err(io)?;
         let paced = out.into_inner().map_err(|error| io(error.into_error()))?;
         let file = paced.finish().map_err(io)?;
-        let bytes = file.metadata().map_err(io)?.len();
+        let bytes = file.size().map_err(io)?;
         match self.adopt(temp, state, bytes) {
             Err(error @ SnapshotError::Outdated { .. }) => self.newest().ok_or(error),
             adopted => adopted,
@@ -196,7 +197,7 @@ impl Snapshots {
     /// Reads a snapshot back, checking every byte.
     pub fn read(&self, snapshot: &Snapshot) -> Result<State, SnapshotError> {
         let path = &snapshot.path;
-        let (file, bytes) = open_file(path)?;
+        let (file, bytes) = open_file(&*self.shared.disk, path)?;
         let state = read::read_state(BufReader::new(file), bytes)
             .map_err(|error| SnapshotError::read(path, error))?;
         check_named(path, place(snapshot.last), state.applied)?;
@@ -209,9 +210,9 @@ impl Snapshots {
         Ok(Incoming::new(temp, Paced::new(file), bytes))
     }
 
-    fn create_temp(&self) -> Result<(TempFile, File), SnapshotError> {
+    fn create_temp(&self) -> Result<(TempFile, OpenFile), SnapshotError> {
         let number = self.shared.next_temp.fetch_add(1, Ordering::Relaxed);
-        TempFile::create(&self.shared.dir, number)
+        TempFile::create(&self.shared.disk, &self.shared.dir, number)
     }
 
     /// Makes a whole, synced file that holds `state` the newest snapshot, unless it is older than
@@ -235,10 +236,10 @@ impl Snapshots {
 
     /// An old file that stays takes room and does no harm; the next snapshot tries again.
     fn remove_all_but(&self, newest: &Snapshot) {
-        let old = list(&self.shared.dir).unwrap_or_default();
+        let old = list(&*self.shared.disk, &self.shared.dir).unwrap_or_default();
         for path in old.into_iter().filter(|path| place_of(path).is_some() && *path != newest.path)
         {
-            if let Err(error) = fs::remove_file(&path) {
+            if let Err(error) = self.shared.disk.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "old snapshot remains");
             }
         }
@@ -284,8 +285,8 @@ fn place_of(path: &Path) -> Option<Place> {
 }
 
 /// Reads the header of the file at `path`, whose name says `named`.
-fn inspect(path: PathBuf, named: Place) -> Result<Snapshot, SnapshotError> {
-    let (file, bytes) = open_file(&path)?;
+fn inspect(disk: &dyn Disk, path: PathBuf, named: Place) -> Result<Snapshot, SnapshotError> {
+    let (file, bytes) = open_file(disk, &path)?;
     let header = read::read_header(BufReader::new(file), bytes)
         .map_err(|error| SnapshotError::read(&path, error))?;
     check_named(&path, named, header.last)?;
@@ -300,17 +301,15 @@ fn check_named(path: &Path, named: Place, last: Option<LogId>) -> Result<(), Sna
     Err(SnapshotError::format(path, &FormatError::Malformed(reason)))
 }
 
-fn open_file(path: &Path) -> Result<(File, u64), SnapshotError> {
+fn open_file(disk: &dyn Disk, path: &Path) -> Result<(FileStream, u64), SnapshotError> {
     let io = |error| SnapshotError::io(path, error);
-    let file = File::open(path).map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
-    Ok((file, bytes))
+    let file = disk.open(path, Open::Read).map_err(io)?;
+    let bytes = file.size().map_err(io)?;
+    Ok((FileStream::new(file), bytes))
 }
 
-fn list(dir: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
-    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(|error| SnapshotError::io(dir, error))?;
-    Ok(entries.into_iter().map(|entry| entry.path()).collect())
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, SnapshotError> {
+    disk.list(dir).map_err(|error| SnapshotError::io(dir, error))
 }
 
 /// What these locks guard is never left half changed, so a panic elsewhere does not matter.

@@ -4,8 +4,9 @@
 //! checked and synced, and then by one rename; until that moment, a crash or a drop leaves the
 //! replica as it was. Refuses more bytes than were announced, and fewer.
 
-use std::io::{self, BufReader, Seek, Write};
+use std::io::{self, BufReader, Write};
 
+use crate::store::disk::FileStream;
 use crate::store::snapshot::format::{FormatError, bounded};
 use crate::store::snapshot::temp::TempFile;
 use crate::store::snapshot::write::Paced;
@@ -44,9 +45,8 @@ impl Incoming {
             return Err(SnapshotError::format(temp.path(), &FormatError::Malformed(reason)));
         }
         let io = |error| SnapshotError::io(temp.path(), error);
-        let mut file = file.finish().map_err(io)?;
-        file.rewind().map_err(io)?;
-        let state = read::read_state(BufReader::new(file), bytes)
+        let file = file.finish().map_err(io)?;
+        let state = read::read_state(BufReader::new(FileStream::new(file)), bytes)
             .map_err(|error| SnapshotError::read(temp.path(), error))?;
         Ok(Received { state, temp, bytes })
     }

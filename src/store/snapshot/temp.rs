@@ -3,11 +3,11 @@
 //! Promises: dropped before [`TempFile::persist`], it leaves nothing behind; what a crash leaves
 //! behind is known by its name and removed by the next start.
 
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::store::datadir;
+use crate::store::disk::{self, Disk, Open, OpenFile};
 use crate::store::snapshot::SnapshotError;
 
 const EXTENSION: &str = "tmp";
@@ -15,16 +15,21 @@ const EXTENSION: &str = "tmp";
 /// The name of a file that goes when this does.
 #[derive(Debug)]
 pub(super) struct TempFile {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
 impl TempFile {
     /// Makes an empty file, number `number` of this process.
-    pub(super) fn create(dir: &Path, number: u64) -> Result<(Self, File), SnapshotError> {
+    pub(super) fn create(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        number: u64,
+    ) -> Result<(Self, OpenFile), SnapshotError> {
         let path = dir.join(format!("{number}.{EXTENSION}"));
-        let file = File::options().create_new(true).read(true).write(true).open(&path);
+        let file = disk.open(&path, Open::New);
         let file = file.map_err(|error| SnapshotError::io(&path, error))?;
-        Ok((Self { path }, file))
+        Ok((Self { disk: Arc::clone(disk), path }, file))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -33,13 +38,13 @@ impl TempFile {
 
     /// Gives the file its final name, durably. Its content must have been synced.
     pub(super) fn persist(self, to: &Path) -> io::Result<()> {
-        datadir::replace(&self.path, to)
+        disk::replace(&*self.disk, &self.path, to)
     }
 }
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        match fs::remove_file(&self.path) {
+        match self.disk.remove(&self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {} // it was persisted
             Err(error) => {

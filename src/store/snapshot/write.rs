@@ -1,8 +1,9 @@
 //! Writes a state as a snapshot file, in one pass and with one block in memory.
 
-use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Arc;
 
+use crate::store::disk::{FileStream, OpenFile};
 use crate::store::snapshot::format::{
     BlockHead, Checksum, Codec, Footer, Header, push_record, record_len,
 };
@@ -56,19 +57,19 @@ impl<W: Write> Sections<W> {
 /// snapshot to write at once while the log waits.
 #[derive(Debug)]
 pub(super) struct Paced {
-    file: File,
+    file: FileStream,
     unsynced: u64,
 }
 
 impl Paced {
-    pub(super) fn new(file: File) -> Self {
-        Self { file, unsynced: 0 }
+    pub(super) fn new(file: OpenFile) -> Self {
+        Self { file: FileStream::new(file), unsynced: 0 }
     }
 
     /// The file, with everything in it on disk.
-    pub(super) fn finish(self) -> io::Result<File> {
-        self.file.sync_all()?;
-        Ok(self.file)
+    pub(super) fn finish(self) -> io::Result<OpenFile> {
+        self.file.file().sync()?;
+        Ok(Arc::clone(self.file.file()))
     }
 }
 
@@ -77,7 +78,7 @@ impl Write for Paced {
         let written = self.file.write(bytes)?;
         self.unsynced += written as u64;
         if self.unsynced >= SNAPSHOT_SYNC_BYTES {
-            self.file.sync_data()?;
+            self.file.file().sync()?;
             self.unsynced = 0;
         }
         Ok(written)

@@ -5,30 +5,17 @@
 //! taken away oldest first, each durably before the next, so that a crash never leaves a gap.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use crate::store::wal::segment::{self, At, Fill, Segment};
+use crate::store::wal::segment::{self, At, Fill, Kind, Segment};
 use crate::store::wal::shared::Shared;
-use crate::types::ids::NodeId;
 use crate::types::limits::{WAL_KEEPER_JOBS_MAX, WAL_SPARES_MAX};
 
 enum Job {
     Prepare { number: u64, fill: Fill },
     Free(Vec<Arc<Segment>>),
-}
-
-/// What every segment of a log has in common.
-#[derive(Clone, Debug)]
-pub(super) struct Kind {
-    /// Where the log is.
-    pub(super) dir: PathBuf,
-    /// Who writes it.
-    pub(super) node: NodeId,
-    /// The usual length of a segment.
-    pub(super) bytes: u64,
 }
 
 /// The writer's side of the keeper.
@@ -98,23 +85,23 @@ struct Keeping {
 
 impl Keeping {
     fn prepare(&mut self, number: u64, fill: Fill) -> At<Segment> {
-        let Kind { dir, node, bytes } = &self.kind;
         match self.spares.pop() {
-            Some(spare) => spare.recycle(dir, number, *node),
-            None => Segment::create(dir, number, *node, *bytes, fill),
+            Some(spare) => spare.recycle(&self.kind, number),
+            None => Segment::create(&self.kind, number, fill),
         }
     }
 
     fn free(&mut self, segments: Vec<Arc<Segment>>) -> At<()> {
-        let Kind { dir, bytes, .. } = &self.kind;
         for segment in segments {
             let path = segment.path().to_owned();
             match Arc::into_inner(segment) {
                 // Nobody reads it: it may be written again.
-                Some(free) if self.spares.len() < WAL_SPARES_MAX && free.len()? == *bytes => {
-                    self.spares.push(free.retire(dir)?);
+                Some(free)
+                    if self.spares.len() < WAL_SPARES_MAX && free.len()? == self.kind.bytes =>
+                {
+                    self.spares.push(free.retire(&self.kind)?);
                 }
-                Some(_) | None => segment::remove(dir, &path)?,
+                Some(_) | None => segment::remove(&*self.kind.disk, &path)?,
             }
         }
         Ok(())

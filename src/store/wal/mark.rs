@@ -10,11 +10,10 @@
 //! or later reaches the disk. It only ever falls behind, so an old one claims too little and never
 //! too much.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::store::disk::{Disk, Open, OpenFile};
 use crate::store::wal::segment::{At, at};
 
 /// Magic, sequence number, CRC-32C of both.
@@ -25,35 +24,31 @@ const MAGIC: [u8; 8] = *b"sagemark";
 #[derive(Debug)]
 pub(super) struct Mark {
     path: PathBuf,
-    file: File,
+    file: OpenFile,
 }
 
 impl Mark {
     /// Opens the mark in `dir`; makes it if it is missing.
-    pub(super) fn open(dir: &Path) -> At<Self> {
+    pub(super) fn open(disk: &dyn Disk, dir: &Path) -> At<Self> {
         let path = path(dir);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let file = at(&path, file)?;
+        let file = at(&path, disk.open(&path, Open::Keep))?;
         Ok(Self { path, file })
     }
 
     /// Every batch up to and with `sequence` is on disk.
     pub(super) fn set(&self, sequence: u64) -> At<()> {
-        at(&self.path, self.file.write_all_at(&encode(sequence), 0))
+        at(&self.path, self.file.write_at(&encode(sequence), 0))
     }
 }
 
 /// The sequence number of a batch that was on disk with all before it; `None` where nothing, or
 /// nothing that can be read, says so.
-pub(super) fn read(dir: &Path) -> At<Option<u64>> {
+pub(super) fn read(disk: &dyn Disk, dir: &Path) -> At<Option<u64>> {
     let path = path(dir);
-    let mut bytes = Vec::new();
-    let read = File::open(&path).and_then(|file| {
-        // A longer file is no mark, however long it is.
-        file.take(BYTES as u64 + 1).read_to_end(&mut bytes)
-    });
-    match read {
-        Ok(_) => Ok(decode(&bytes)),
+    // A longer file is no mark, however long it is.
+    let mut bytes = [0; BYTES + 1];
+    match disk.open(&path, Open::Read).and_then(|file| file.read_at(&mut bytes, 0)) {
+        Ok(read) => Ok(decode(&bytes[..read])),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err((path, error)),
     }
@@ -82,18 +77,19 @@ fn decode(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::Real;
 
     #[test]
     fn a_mark_is_read_back_or_not_at_all() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(read(dir.path()).expect("no mark is fine"), None);
-        let mark = Mark::open(dir.path()).expect("it opens");
-        assert_eq!(read(dir.path()).expect("an empty one too"), None);
+        assert_eq!(read(&Real, dir.path()).expect("no mark is fine"), None);
+        let mark = Mark::open(&Real, dir.path()).expect("it opens");
+        assert_eq!(read(&Real, dir.path()).expect("an empty one too"), None);
         for sequence in [1, 2, u64::MAX] {
             mark.set(sequence).expect("it is written");
-            assert_eq!(read(dir.path()).expect("it can be read"), Some(sequence));
+            assert_eq!(read(&Real, dir.path()).expect("it can be read"), Some(sequence));
         }
-        drop(Mark::open(dir.path()).expect("it opens again"));
+        drop(Mark::open(&Real, dir.path()).expect("it opens again"));
         let good = encode(77);
         assert_eq!(decode(&good), Some(77));
         for at in 0..BYTES {

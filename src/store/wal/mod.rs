@@ -39,6 +39,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::planted::{self, Bug};
+use crate::store::disk::Disk;
 use crate::store::wal::cache::keep_until;
 use crate::store::wal::record::RecordRef;
 use crate::store::wal::shared::{Change, Inner, Request, Shared, Status};
@@ -52,6 +53,8 @@ pub use crate::store::wal::recovery::Why;
 /// How a WAL is opened.
 #[derive(Clone, Debug)]
 pub struct WalOptions {
+    /// What holds it.
+    pub disk: Arc<dyn Disk>,
     /// Its directory; made if missing.
     pub dir: PathBuf,
     /// Who writes it: stands in each segment's header and must match.
@@ -111,8 +114,8 @@ impl Wal {
 
     /// The node that wrote the log in `dir`, if there is one: the identity of a data directory
     /// whose metadata is lost.
-    pub fn written_by(dir: &Path) -> Result<Option<NodeId>, WalError> {
-        open::written_by(dir)
+    pub fn written_by(disk: &dyn Disk, dir: &Path) -> Result<Option<NodeId>, WalError> {
+        open::written_by(disk, dir)
     }
 
     /// The last vote saved.

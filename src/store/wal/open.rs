@@ -4,19 +4,18 @@
 //! damage nothing on disk is changed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use crate::store::disk::{self, Disk, FileStream, Open};
 use crate::store::wal::index::Place;
-use crate::store::wal::keeper::Kind;
 use crate::store::wal::mark::{self, Mark};
 use crate::store::wal::record::{HeaderError, SegmentHeader};
 use crate::store::wal::recovery::{End, Recovered, Recovery, Why};
-use crate::store::wal::segment::{self, Fill, START, Segment, at};
+use crate::store::wal::segment::{self, Fill, Kind, START, Segment, at};
 use crate::store::wal::shared::{Held, Shared};
 use crate::store::wal::writer::Writer;
 use crate::store::wal::{WalError, WalOptions};
@@ -25,20 +24,22 @@ use crate::types::limits::WAL_SEGMENT_BYTES_MAX;
 
 /// Opens the log; see [`crate::store::wal::Wal::open`].
 pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Shared>, WalError> {
-    let WalOptions { dir, node, segment_bytes } = options;
+    let WalOptions { disk, dir, node, segment_bytes } = options;
     assert!(
         (2 * START..=WAL_SEGMENT_BYTES_MAX).contains(&segment_bytes),
         "a segment has between {} and {WAL_SEGMENT_BYTES_MAX} bytes, not {segment_bytes}",
         2 * START
     );
-    let kind = Kind { dir, node, bytes: segment_bytes };
-    segment::make_dir(&kind.dir)?;
+    let kind = Kind { disk, dir, node, bytes: segment_bytes };
+    at(&kind.dir, disk::make_dir(&*kind.disk, &kind.dir))?;
     let (recovered, mut segments) = read(&kind, cache_bytes_max)?;
-    segment::remove_leftovers(&kind.dir)?;
+    segment::remove_leftovers(&*kind.disk, &kind.dir)?;
+    // A process that was killed may have left the name of a segment unsynced that is used now.
+    at(&kind.dir, kind.disk.sync_dir(&kind.dir))?;
     let end = if let Some(end) = recovered.end {
         end
     } else {
-        let first = Segment::create(&kind.dir, 1, node, segment_bytes, Fill::Reserve)?;
+        let first = Segment::create(&kind, 1, Fill::Reserve)?;
         segments.insert(1, first);
         End { place: Place { segment: 1, offset: START }, sequence: 1 }
     };
@@ -54,9 +55,9 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
     let shared = Arc::new(Shared::new(recovered.view, recovered.index, older));
     // A crash may have come between a purge and the removal of what it freed.
     for freed in recovered.marks.map_or_else(Vec::new, |marks| shared.free_before(marks)) {
-        segment::remove(&kind.dir, freed.path())?;
+        segment::remove(&*kind.disk, freed.path())?;
     }
-    let mark = Mark::open(&kind.dir)?;
+    let mark = Mark::open(&*kind.disk, &kind.dir)?;
     Writer::start(&shared, (kind, mark), (current, newer), end)?;
     Ok(shared)
 }
@@ -68,24 +69,24 @@ fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), Wa
     let damaged = |damage| WalError::damaged(&kind.dir, damage);
     let mut recovery = Recovery::new(cache_bytes_max);
     let mut segments = Segments::new();
-    for (number, path) in segment::list(&kind.dir)? {
-        let bytes = read_file(&path, WAL_SEGMENT_BYTES_MAX)?;
+    for (number, path) in segment::list(&*kind.disk, &kind.dir)? {
+        let bytes = read_file(&*kind.disk, &path, WAL_SEGMENT_BYTES_MAX)?;
         let header = decode_header(&path, &bytes)?;
         if let Some(header) = header.filter(|header| header.node != kind.node) {
             return Err(WalError::OtherNode { segment: path, found: header.node, node: kind.node });
         }
         recovery.segment(number, header.as_ref(), &bytes).map_err(damaged)?;
         if let Some(header) = header {
-            segments.insert(number, Segment::open(path, &header)?);
+            segments.insert(number, Segment::open(&*kind.disk, path, &header)?);
         }
     }
-    let synced = mark::read(&kind.dir)?;
+    let synced = mark::read(&*kind.disk, &kind.dir)?;
     Ok((recovery.finish(synced).map_err(damaged)?, segments))
 }
 
 /// The first `bytes_max` bytes of the file.
-fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, WalError> {
-    let file = at(path, File::open(path))?;
+fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> Result<Vec<u8>, WalError> {
+    let file = FileStream::new(at(path, disk.open(path, Open::Read))?);
     let mut bytes = Vec::new();
     at(path, file.take(bytes_max).read_to_end(&mut bytes))?;
     Ok(bytes)
@@ -124,7 +125,7 @@ fn settle(
     let mut ready = segments.split_off(&(end.place.segment + 1));
     let newer = ready.remove(&(end.place.segment + 1));
     for surplus in ready.into_values().rev() {
-        segment::remove(&kind.dir, surplus.path())?;
+        segment::remove(&*kind.disk, surplus.path())?;
     }
     let current = &segments[&end.place.segment];
     if current.len()? < kind.bytes {
@@ -141,10 +142,10 @@ fn settle(
 }
 
 /// Who wrote the log in `dir`; see [`crate::store::wal::Wal::written_by`].
-pub(super) fn written_by(dir: &Path) -> Result<Option<NodeId>, WalError> {
+pub(super) fn written_by(disk: &dyn Disk, dir: &Path) -> Result<Option<NodeId>, WalError> {
     let mut newest: Option<PathBuf> = None;
-    for (_, path) in segment::list(dir)?.into_iter().rev() {
-        let bytes = read_file(&path, START)?;
+    for (_, path) in segment::list(disk, dir)?.into_iter().rev() {
+        let bytes = read_file(disk, &path, START)?;
         if let Some(header) = decode_header(&path, &bytes)? {
             return Ok(Some(header.node));
         }

@@ -5,17 +5,27 @@
 //! freed ones end in `.tmp` and mean nothing to recovery. The directory is synced after every
 //! create, rename and unlink. Nothing is retried.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
-
+use crate::store::disk::{self, Disk, Open, OpenFile};
 use crate::store::wal::record::{self, BATCH_HEADER_BYTES, SEGMENT_START, SegmentHeader};
 use crate::types::ids::NodeId;
 use crate::types::limits::WAL_FILL_STEP_BYTES;
+
+/// What every segment of a log has in common.
+#[derive(Clone, Debug)]
+pub(super) struct Kind {
+    /// What holds the log.
+    pub(super) disk: Arc<dyn Disk>,
+    /// Where the log is.
+    pub(super) dir: PathBuf,
+    /// Who writes it.
+    pub(super) node: NodeId,
+    /// The usual length of a segment.
+    pub(super) bytes: u64,
+}
 
 /// Whether a fresh segment's room is only reserved or also written once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +45,7 @@ pub(super) struct Segment {
     /// Its identity.
     pub(super) identity: u64,
     path: PathBuf,
-    file: File,
+    file: OpenFile,
 }
 
 /// An error and the file it is about.
@@ -47,9 +57,9 @@ pub(super) fn at<T>(path: &Path, result: io::Result<T>) -> At<T> {
 }
 
 /// The segments in `dir` by number; none if there is no such directory.
-pub(super) fn list(dir: &Path) -> At<Vec<(u64, PathBuf)>> {
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> At<Vec<(u64, PathBuf)>> {
     let mut segments = Vec::new();
-    for path in paths(dir)? {
+    for path in at(dir, disk.list(dir))? {
         let name = path.file_name().and_then(|name| name.to_str());
         let digits = name.and_then(|name| name.strip_suffix(".log"));
         if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
@@ -71,93 +81,57 @@ fn unfinished(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Removes what a crash left of segments in the making and of freed ones.
-pub(super) fn remove_leftovers(dir: &Path) -> At<()> {
-    for path in paths(dir)? {
+pub(super) fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> At<()> {
+    for path in at(dir, disk.list(dir))? {
         if path.extension().is_some_and(|extension| extension == "tmp") {
-            at(&path, fs::remove_file(&path))?;
+            at(&path, disk.remove(&path))?;
         }
     }
-    sync_dir(dir)
-}
-
-fn paths(dir: &Path) -> At<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err((dir.to_owned(), error)),
-    };
-    entries.map(|entry| at(dir, entry.map(|entry| entry.path()))).collect()
-}
-
-/// Makes the names in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> At<()> {
-    at(dir, File::open(dir).and_then(|dir| dir.sync_all()))
-}
-
-/// Makes `dir` if it is missing, durably.
-pub(super) fn make_dir(dir: &Path) -> At<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    at(dir, fs::create_dir_all(dir))?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        Some(_) | None => sync_dir(Path::new(".")),
-    }
+    Ok(())
 }
 
 impl Segment {
-    /// Makes segment `number` of `bytes` bytes in `dir`, durably.
-    pub(super) fn create(
-        dir: &Path,
-        number: u64,
-        node: NodeId,
-        bytes: u64,
-        fill: Fill,
-    ) -> At<Self> {
-        let path = unfinished(dir, number);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        let opened = at(&path, options.open(&path))?;
+    /// Makes segment `number`, durably.
+    pub(super) fn create(kind: &Kind, number: u64, fill: Fill) -> At<Self> {
+        let path = unfinished(&kind.dir, number);
+        let opened = at(&path, kind.disk.open(&path, Open::Truncate))?;
         let blank = Self { number, identity: 0, path, file: opened };
-        blank.reserve(bytes)?;
+        blank.reserve(kind.bytes)?;
         if fill == Fill::Zeros {
-            blank.fill_with_zeros(bytes)?;
+            blank.zero(0, kind.bytes)?;
         }
-        blank.become_segment(dir, number, node)
+        blank.become_segment(kind, number)
     }
 
     /// Makes segment `number` out of this one, which holds nothing of worth any more, durably.
-    pub(super) fn recycle(self, dir: &Path, number: u64, node: NodeId) -> At<Self> {
-        self.become_segment(dir, number, node)
+    pub(super) fn recycle(self, kind: &Kind, number: u64) -> At<Self> {
+        self.become_segment(kind, number)
     }
 
-    fn become_segment(mut self, dir: &Path, number: u64, node: NodeId) -> At<Self> {
+    fn become_segment(mut self, kind: &Kind, number: u64) -> At<Self> {
         self.number = number;
         self.identity = at(&self.path, draw_identity())?;
-        let header = SegmentHeader { number, node, identity: self.identity };
-        at(&self.path, self.file.write_all_at(&header.encode(), 0))?;
-        at(&self.path, self.file.sync_all())?;
-        self.rename(dir, path(dir, number))
+        let header = SegmentHeader { number, node: kind.node, identity: self.identity };
+        self.write(&header.encode(), 0)?;
+        self.sync()?;
+        self.rename(&*kind.disk, path(&kind.dir, number))
     }
 
     /// Takes the segment out of the log, durably, to be used again.
-    pub(super) fn retire(self, dir: &Path) -> At<Self> {
-        let free = unfinished(dir, self.number);
-        self.rename(dir, free)
+    pub(super) fn retire(self, kind: &Kind) -> At<Self> {
+        let free = unfinished(&kind.dir, self.number);
+        self.rename(&*kind.disk, free)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the directory is synced right after")]
-    fn rename(mut self, dir: &Path, path: PathBuf) -> At<Self> {
-        at(&path, fs::rename(&self.path, &path))?;
-        sync_dir(dir)?;
+    fn rename(mut self, disk: &dyn Disk, path: PathBuf) -> At<Self> {
+        at(&path, disk::replace(disk, &self.path, &path))?;
         self.path = path;
         Ok(self)
     }
 
     /// Opens the file at `path`, whose header is `header`.
-    pub(super) fn open(path: PathBuf, header: &SegmentHeader) -> At<Self> {
-        let file = at(&path, OpenOptions::new().read(true).write(true).open(&path))?;
+    pub(super) fn open(disk: &dyn Disk, path: PathBuf, header: &SegmentHeader) -> At<Self> {
+        let file = at(&path, disk.open(&path, Open::Edit))?;
         Ok(Self { number: header.number, identity: header.identity, path, file })
     }
 
@@ -168,18 +142,13 @@ impl Segment {
 
     /// The length of its file, in bytes.
     pub(super) fn len(&self) -> At<u64> {
-        at(&self.path, self.file.metadata().map(|metadata| metadata.len()))
+        at(&self.path, self.file.size())
     }
 
     /// Reserves room until `bytes`, so that writing there neither runs out of disk nor has to wait
     /// for the file to grow.
     pub(super) fn reserve(&self, bytes: u64) -> At<()> {
-        let allocate = || rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, bytes);
-        let done = match rustix::io::retry_on_intr(allocate) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.file.set_len(bytes),
-            result => result.map_err(io::Error::from),
-        };
-        at(&self.path, done)
+        at(&self.path, self.file.allocate(bytes))
     }
 
     /// Writes zeros from `from` to the end of the file, durably.
@@ -188,17 +157,13 @@ impl Segment {
         self.zero(from, len)
     }
 
-    fn fill_with_zeros(&self, bytes: u64) -> At<()> {
-        self.zero(0, bytes)
-    }
-
     fn zero(&self, from: u64, until: u64) -> At<()> {
         let zeros = vec![0; WAL_FILL_STEP_BYTES];
         let mut offset = from;
         while offset < until {
             let step = zeros.len().min(usize::try_from(until - offset).unwrap_or(usize::MAX));
-            at(&self.path, self.file.write_all_at(&zeros[..step], offset))?;
-            at(&self.path, self.file.sync_data())?;
+            self.write(&zeros[..step], offset)?;
+            self.sync()?;
             offset += step as u64;
         }
         Ok(())
@@ -206,12 +171,12 @@ impl Segment {
 
     /// Writes `bytes` at `offset`, not durably.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> At<()> {
-        at(&self.path, self.file.write_all_at(bytes, offset))
+        at(&self.path, self.file.write_at(bytes, offset))
     }
 
     /// Makes durable what was written.
     pub(super) fn sync(&self) -> At<()> {
-        at(&self.path, self.file.sync_data())
+        at(&self.path, self.file.sync())
     }
 
     /// Reads the batch at `offset`, header included, and checks it.
@@ -234,9 +199,8 @@ impl Segment {
 }
 
 /// Removes a segment from the log, durably.
-pub(super) fn remove(dir: &Path, path: &Path) -> At<()> {
-    at(path, fs::remove_file(path))?;
-    sync_dir(dir)
+pub(super) fn remove(disk: &dyn Disk, path: &Path) -> At<()> {
+    at(path, disk::remove(disk, path))
 }
 
 fn draw_identity() -> io::Result<u64> {

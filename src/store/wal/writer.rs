@@ -13,11 +13,11 @@ use std::thread;
 use crate::planted::{self, Bug};
 use crate::store::wal::Done;
 use crate::store::wal::index::Place;
-use crate::store::wal::keeper::{Keeper, Kind};
+use crate::store::wal::keeper::Keeper;
 use crate::store::wal::mark::Mark;
 use crate::store::wal::record::{BatchBuilder, batch_len, encoded_len};
 use crate::store::wal::recovery::End;
-use crate::store::wal::segment::{At, Fill, START, Segment};
+use crate::store::wal::segment::{At, Fill, Kind, START, Segment};
 use crate::store::wal::shared::{Change, Held, Request, Shared, Work, Written};
 use crate::types::limits::WAL_BATCH_BYTES;
 

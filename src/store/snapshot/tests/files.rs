@@ -2,11 +2,14 @@
 
 use std::io::Read;
 
+use std::fs;
+
 use super::*;
+use crate::store::disk::Real;
 use tempfile::TempDir;
 
 fn names(dir: &TempDir) -> Vec<String> {
-    let paths = list(dir.path()).unwrap();
+    let paths = list(&Real, dir.path()).unwrap();
     let mut names: Vec<_> =
         paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort();
@@ -15,7 +18,7 @@ fn names(dir: &TempDir) -> Vec<String> {
 
 fn opened() -> (TempDir, Snapshots) {
     let dir = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let snapshots = Snapshots::open(Arc::new(Real), dir.path()).unwrap();
     (dir, snapshots)
 }
 
@@ -44,7 +47,7 @@ fn the_newest_snapshot_is_found_again_and_older_ones_are_gone() {
     assert_eq!((written.last, &written.membership), (state.applied, &state.membership));
     assert_eq!(names(&dir), ["00000000000000000010-1.snap"]);
 
-    let again = Snapshots::open(dir.path()).unwrap();
+    let again = Snapshots::open(Arc::new(Real), dir.path()).unwrap();
     assert_eq!(again.newest(), Some(written.clone()));
     assert_eq!(again.read(&written).unwrap(), state);
 }
@@ -53,7 +56,10 @@ fn the_newest_snapshot_is_found_again_and_older_ones_are_gone() {
 fn a_state_without_entries_has_a_snapshot_older_than_any_other() {
     let (dir, snapshots) = opened();
     let empty = snapshots.write(&State::default()).unwrap();
-    assert_eq!(Snapshots::open(dir.path()).unwrap().read(&empty).unwrap(), State::default());
+    assert_eq!(
+        Snapshots::open(Arc::new(Real), dir.path()).unwrap().read(&empty).unwrap(),
+        State::default()
+    );
     snapshots.write(&state_at(0, 0, 0)).unwrap();
     assert_eq!(names(&dir), ["00000000000000000000-1.snap"]);
 }
@@ -63,13 +69,13 @@ fn a_reader_keeps_the_bytes_of_a_snapshot_that_was_replaced() {
     let (_dir, snapshots) = opened();
     let old = snapshots.write(&state_at(1, 100, 100)).unwrap();
     let bytes = file_of(&old);
-    let (found, mut open) = snapshots.open_newest().unwrap().unwrap();
+    let (found, open) = snapshots.open_newest().unwrap().unwrap();
     assert_eq!(found, old);
     let new = snapshots.write(&state_at(2, 1, 1)).unwrap();
     assert!(!old.path.exists());
     assert_eq!(snapshots.open_newest().unwrap().unwrap().0, new);
     let mut read = vec![];
-    open.read_to_end(&mut read).unwrap();
+    FileStream::new(open).read_to_end(&mut read).unwrap();
     assert_eq!(read, bytes);
 }
 
@@ -79,7 +85,7 @@ fn unfinished_files_are_removed_and_others_are_left_alone() {
     for name in ["0.tmp", "17.tmp", "notes.txt", "7-1.snap"] {
         fs::write(dir.path().join(name), "text").unwrap();
     }
-    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let snapshots = Snapshots::open(Arc::new(Real), dir.path()).unwrap();
     assert_eq!(snapshots.newest(), None);
     assert_eq!(names(&dir), ["7-1.snap", "notes.txt"]);
     snapshots.write(&state_at(0, 1, 1)).unwrap();
@@ -93,7 +99,7 @@ fn a_crash_between_rename_and_removal_leaves_the_newer_one_in_force() {
     let bytes = file_of(&old);
     let new = snapshots.write(&state_at(2, 2, 2)).unwrap();
     fs::write(&old.path, bytes).unwrap();
-    let snapshots = Snapshots::open(dir.path()).unwrap();
+    let snapshots = Snapshots::open(Arc::new(Real), dir.path()).unwrap();
     assert_eq!(snapshots.newest(), Some(new));
     snapshots.write(&state_at(3, 3, 3)).unwrap();
     assert_eq!(names(&dir), ["00000000000000000003-1.snap"]);
@@ -111,7 +117,7 @@ fn a_damaged_newest_snapshot_is_never_replaced_by_an_older_one() {
         let mut bent = new_bytes.clone();
         bent[at] ^= 0x10;
         fs::write(&new.path, &bent).unwrap();
-        let read = Snapshots::open(dir.path()).and_then(|snapshots| {
+        let read = Snapshots::open(Arc::new(Real), dir.path()).and_then(|snapshots| {
             let newest = snapshots.newest().unwrap();
             snapshots.read(&newest)
         });
@@ -122,7 +128,10 @@ fn a_damaged_newest_snapshot_is_never_replaced_by_an_older_one() {
     }
     // A whole file under another's name is not what it says either.
     fs::write(&new.path, &old_bytes).unwrap();
-    assert!(matches!(Snapshots::open(dir.path()), Err(SnapshotError::Damaged { .. })));
+    assert!(matches!(
+        Snapshots::open(Arc::new(Real), dir.path()),
+        Err(SnapshotError::Damaged { .. })
+    ));
 }
 
 #[test]

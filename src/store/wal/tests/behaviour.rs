@@ -332,10 +332,15 @@ async fn voting_in_an_earlier_term_is_a_bug() {
 async fn a_log_knows_who_wrote_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wal");
-    assert_eq!(Wal::written_by(&path).unwrap(), None);
+    assert_eq!(Wal::written_by(&Real, &path).unwrap(), None);
     open(dir.path()).unwrap().close().await.unwrap();
-    assert_eq!(Wal::written_by(&path).unwrap(), Some(NODE));
-    let other = WalOptions { dir: path, node: NodeId(0xb), segment_bytes: SEGMENT_BYTES };
+    assert_eq!(Wal::written_by(&Real, &path).unwrap(), Some(NODE));
+    let other = WalOptions {
+        disk: Arc::new(Real),
+        dir: path,
+        node: NodeId(0xb),
+        segment_bytes: SEGMENT_BYTES,
+    };
     let error = Wal::open(other).unwrap_err();
     assert!(matches!(error, WalError::OtherNode { found: NODE, .. }), "{error}");
 }

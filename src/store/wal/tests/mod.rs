@@ -9,11 +9,13 @@ use std::fs::{self, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::record::{self, SEGMENT_START, SegmentHeader};
 use super::{Wal, WalError, WalOptions};
+use crate::store::disk::Real;
 use crate::types::command::{Action, Command};
 use crate::types::ids::{Index, LogId, NodeId, Term, Vote};
 use crate::types::key::Key;
@@ -43,7 +45,9 @@ pub(super) fn vote(term: Term) -> Vote {
 /// Opens the log in `dir`, with nearly no memory for entries.
 pub(super) fn open(dir: &Path) -> Result<Wal, WalError> {
     let dir = dir.join("wal");
-    Wal::open_with(WalOptions { dir, node: NODE, segment_bytes: SEGMENT_BYTES }, 1000)
+    let options =
+        WalOptions { disk: Arc::new(Real), dir, node: NODE, segment_bytes: SEGMENT_BYTES };
+    Wal::open_with(options, 1000)
 }
 
 /// Appends entries of `bytes` bytes in one batch and waits until it is on disk.
@@ -103,7 +107,7 @@ impl OnDisk {
 
 /// The segment files in the log of `dir`, oldest first.
 pub(super) fn segments(dir: &Path) -> Vec<PathBuf> {
-    let segments = super::segment::list(&dir.join("wal")).unwrap();
+    let segments = super::segment::list(&Real, &dir.join("wal")).unwrap();
     segments.into_iter().map(|(_, path)| path).collect()
 }
 
