@@ -1,0 +1,175 @@
+//! A disk that fails, or says that it wrote and did not, at each step in turn.
+//!
+//! A failed step ends the log, and nothing that it acknowledged is lost. A write that was dropped or
+//! went elsewhere is damage: it is found when the log is opened or read, and never served.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::store::crashes::history::{NODE, SNAPSHOTS, Store, entry, try_open};
+use crate::store::disk::Disk as _;
+use crate::store::disk::platters::{Loss, Platters};
+use crate::store::disk::simulated::{Fault, Simulated};
+use crate::store::state::State;
+use crate::types::ids::{Index, Term, Vote};
+
+/// Enough for three segments.
+const ENTRIES: Index = 24;
+
+/// What was acknowledged before the disk failed, or until the end.
+#[derive(Default)]
+struct Acknowledged {
+    entries: Index,
+    term: Option<Term>,
+    failed: bool,
+}
+
+async fn append(store: &Store, index: Index) -> std::io::Result<()> {
+    let (done, wait) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |result| drop(done.send(result)));
+    store.0.append(vec![entry(1, index, 1500)], done).await?;
+    wait.await.expect("it is told")
+}
+
+/// Works until the first error.
+async fn work(disk: &Simulated) -> Acknowledged {
+    let mut acknowledged = Acknowledged { failed: true, ..Acknowledged::default() };
+    let Ok(store) = try_open(disk) else { return acknowledged };
+    for index in 0..ENTRIES {
+        if let Err(error) = append(&store, index).await {
+            let again = append(&store, index).await.expect_err("a log that failed takes no more");
+            assert_eq!(again.to_string(), error.to_string());
+            return acknowledged;
+        }
+        acknowledged.entries = index + 1;
+        if index % 8 == 7 {
+            let term = 1 + index / 8;
+            let vote = Vote { term, node: NODE, committed: false };
+            if store.0.save_vote(vote).await.is_err() {
+                return acknowledged;
+            }
+            acknowledged.term = Some(term);
+        }
+    }
+    acknowledged.failed = store.0.close().await.is_err();
+    acknowledged
+}
+
+/// How many steps it takes when nothing goes wrong; the keeper may be behind with a few.
+async fn steps() -> usize {
+    let disk = Simulated::new();
+    assert!(!work(&disk).await.failed);
+    disk.steps().len()
+}
+
+fn platters(disk: &Simulated) -> Platters {
+    let mut platters = Platters::default();
+    disk.steps().iter().for_each(|step| platters.take(step));
+    platters
+}
+
+/// What a store that was opened again holds, in order and as it was written.
+async fn held(store: &Store) -> Result<(Index, Option<Term>), String> {
+    let entries = store.0.entries(0..Index::MAX, usize::MAX).await;
+    let entries = entries.map_err(|error| error.to_string())?;
+    for (index, found) in (0..).zip(&entries) {
+        assert!(*found == entry(1, index, 1500), "entry {index} is another one");
+    }
+    Ok((entries.len() as Index, store.0.vote().map(|vote| vote.term)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_ends_the_log_and_takes_nothing_with_it() {
+    let mut failed = 0;
+    for step in 0..steps().await {
+        for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+            let disk = Simulated::new();
+            disk.plan(step, Fault::Fail(kind));
+            let acknowledged = work(&disk).await;
+            failed += u32::from(acknowledged.failed);
+            // A failed sync says nothing: the pages may be lost although they could be read.
+            for loss in [Loss::Everything, Loss::Nothing] {
+                let disk = Simulated::on(&platters(&disk).after_crash(loss));
+                let store = try_open(&disk).unwrap_or_else(|error| panic!("step {step}: {error}"));
+                let (entries, term) = held(&store).await.expect("a good disk");
+                assert!(entries >= acknowledged.entries, "step {step}: {entries} entries");
+                assert!(term >= acknowledged.term, "step {step}: voted in {term:?}");
+                store.0.close().await.expect("a good disk");
+            }
+        }
+    }
+    assert!(failed > 50, "only {failed} steps failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_never_was_or_went_elsewhere_is_noticed() {
+    let (mut noticed, mut harmless) = (0, 0);
+    for step in 0..steps().await {
+        for fault in [Fault::Drop, Fault::Misdirect(512), Fault::Misdirect(5000)] {
+            let disk = Simulated::new();
+            disk.plan(step, fault);
+            let acknowledged = work(&disk).await;
+            assert!(!acknowledged.failed, "the disk says that all is well");
+            let disk = Simulated::on(&platters(&disk).after_crash(Loss::Nothing));
+            let Ok(store) = try_open(&disk) else {
+                noticed += 1;
+                continue;
+            };
+            match held(&store).await {
+                Err(_) => noticed += 1,
+                Ok((entries, term)) => {
+                    let all = (acknowledged.entries, acknowledged.term);
+                    assert_eq!((entries, term), all, "step {step}, {fault:?}");
+                    harmless += 1;
+                }
+            }
+            store.0.close().await.expect("the disk works again");
+        }
+    }
+    println!("{noticed} noticed, {harmless} harmless");
+    assert!(noticed > 50, "only {noticed} were noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_anywhere_is_noticed_or_harmless() {
+    let disk = Simulated::new();
+    let acknowledged = work(&disk).await;
+    let whole = platters(&disk).after_crash(Loss::Nothing);
+    let (mut noticed, mut flips) = (0, 0);
+    for (path, bytes) in whole.lengths() {
+        // Every byte of what is short, every 61st of what is long.
+        for offset in (0..bytes).step_by(if bytes > 1000 { 61 } else { 1 }) {
+            let mut flipped = whole.clone();
+            flipped.flip(&path, offset);
+            flips += 1;
+            let Ok(store) = try_open(&Simulated::on(&flipped)) else {
+                noticed += 1;
+                continue;
+            };
+            let held = held(&store).await.expect("what can be opened can be read");
+            let all = (acknowledged.entries, acknowledged.term);
+            assert_eq!(held, all, "byte {offset} of {}", path.display());
+            store.0.close().await.expect("a good disk");
+        }
+    }
+    println!("{flips} flipped, {noticed} noticed");
+    assert!(noticed > 500 && noticed < flips, "{noticed} of {flips} were noticed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_does_not_fit_leaves_the_one_before() {
+    let disk = Simulated::new();
+    let (wal, snapshots) = try_open(&disk).expect("a good disk");
+    let mut state = State { applied: Some(entry(1, 7, 0).id), ..State::default() };
+    let old = snapshots.write(&state).expect("there is room");
+    state.applied = Some(entry(1, 9, 0).id);
+    disk.limit(Some(disk.used() + 10));
+    assert!(snapshots.write(&state).is_err());
+    assert_eq!(snapshots.newest(), Some(old.clone()));
+    disk.limit(None);
+    let new = snapshots.write(&state).expect("there is room again");
+    assert_eq!(snapshots.newest(), Some(new));
+    let files = disk.list(Path::new(SNAPSHOTS)).expect("a directory");
+    assert_eq!(files.len(), 1, "nothing unfinished stays: {files:?}");
+    wal.close().await.expect("a good disk");
+}
