@@ -21,9 +21,10 @@ use tokio_util::task::TaskTracker;
 use crate::api::shard::Shard;
 use crate::api::{self, Rpc, coordinator_router, shard_router};
 use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
-use crate::raft::{Replica, ReplicaOptions, Timing};
+use crate::raft::{self, Replica, ReplicaOptions, Timing};
 use crate::rpc::Dialer;
 use crate::server::http::Http;
+use crate::store::datadir::set_aside;
 use crate::types::clock::{Clock, SystemClock};
 use crate::types::limits::{VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
 
@@ -96,9 +97,7 @@ pub struct ShardServer {
 impl ShardServer {
     /// Binds, opens and serves; its group forms in the background.
     pub async fn start(options: ShardOptions) -> anyhow::Result<Self> {
-        let listener = bind(options.listen, options.port).await?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let replica = Replica::open(replica_options(&options), clock).await?;
+        let (listener, replica) = open(&options).await?;
         let (stopping, upgrades) = (CancellationToken::new(), TaskTracker::new());
         let router = shard_router(
             Arc::new(Shard::new(replica.clone())),
@@ -136,6 +135,29 @@ impl ShardServer {
         self.http.stop().await;
         self.replica.shutdown().await;
     }
+}
+
+/// Binds and opens the data. If that is damaged, and there is a group to have it from again, waits
+/// until the group can do without this replica, and begins anew.
+async fn open(options: &ShardOptions) -> anyhow::Result<(TcpListener, Replica)> {
+    let listener = bind(options.listen, options.port).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let damage = match Replica::open(replica_options(options), Arc::clone(&clock)).await {
+        Ok(replica) => return Ok((listener, replica)),
+        Err(error) if error.is_damage() && !options.replicas.is_empty() => error,
+        Err(error) => return Err(error.into()),
+    };
+    tracing::error!(%damage, "the data is damaged; this replica serves nothing until its group can do without it");
+    let router = api::refusing_router(format!("the data of this replica is damaged: {damage}"));
+    let waiting = Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
+    let timing = replica_options(options).timing;
+    raft::until_spared(&options.advertise, &options.replicas, timing).await;
+    waiting.stop().await;
+    let data = options.data.clone();
+    let aside = tokio::task::spawn_blocking(move || set_aside(&data)).await??;
+    tracing::warn!(?aside, "rejoining as a new member; the damaged data was set aside");
+    let listener = bind(options.listen, options.port).await?;
+    Ok((listener, Replica::open(replica_options(options), clock).await?))
 }
 
 /// Waits until a formation is refused; one that succeeds is never heard of again.

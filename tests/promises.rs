@@ -12,6 +12,7 @@ mod bounded_disk;
 mod cli;
 mod conditions;
 mod consistency;
+mod damaged_replica;
 mod dev;
 mod failover;
 mod fast_failover;

@@ -39,7 +39,7 @@ use crate::types::http::{ClusterBody, ReadyBody, RouteBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{KvReply, KvRequest};
 
-pub use routes::{Options, Rpc, coordinator_router, shard_router};
+pub use routes::{Options, Rpc, coordinator_router, refusing_router, shard_router};
 
 /// Anything that answers key-value requests: a replica of one group, or a coordinator over all.
 pub trait Kv: Send + Sync + 'static {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::{Method, Uri};
 use axum::middleware::map_request;
 use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::body::let_run_out;
+use crate::api::error::About;
 use crate::api::{CoordinatorFace, Kv, ShardFace};
 use crate::api::{error, kv, status, upgrade};
 use crate::rpc;
@@ -118,6 +120,19 @@ pub fn coordinator_router<C: CoordinatorFace>(face: Arc<C>, options: Options) ->
         .merge(kv_routes::<C>())
         .with_state(Shared::new(face, options));
     finish(router)
+}
+
+/// The HTTP face of a process that can't serve yet: alive, not ready, and every other request is
+/// refused with `reason`.
+pub fn refusing_router(reason: String) -> Router {
+    let error = Error::Unavailable { reason: reason.clone() };
+    let refuse = async move |method: Method| error::refuse(error, About::of(&method));
+    finish(
+        Router::new()
+            .route(PATH_HEALTH, get(status::shard_health))
+            .route(PATH_READY, get(async move |uri: Uri| status::not_ready(&uri, reason))),
+    )
+    .fallback(refuse)
 }
 
 fn kv_routes<K: Kv>() -> Router<Arc<Shared<K>>> {

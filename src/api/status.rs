@@ -55,6 +55,11 @@ pub(super) async fn coordinator_ready<C: CoordinatorFace>(
     ready(&uri, || shared.face.ready())
 }
 
+/// `GET /ready` of a process that is not.
+pub(super) fn not_ready(uri: &Uri, reason: String) -> Response {
+    ready(uri, || ReadyBody { ready: false, reason: Some(reason) })
+}
+
 fn ready(uri: &Uri, ask: impl FnOnce() -> ReadyBody) -> Response {
     if let Err(error) = no_parameters(uri) {
         return refuse(error, About::Read);

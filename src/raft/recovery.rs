@@ -83,6 +83,17 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the disk has lost or damaged what this replica had acknowledged. Everything else is
+    /// for people: a disk that can't be read or written, files of another version or another node.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::SnapshotLost { .. } | Self::LogLost { .. } | Self::GroupLost { .. } => true,
+            Self::Wal(error) => matches!(error, WalError::Damaged { .. }),
+            Self::Snapshot(error) => matches!(error, SnapshotError::Damaged { .. }),
+            Self::DataDir(_) | Self::Meta(_) | Self::Mixed { .. } | Self::Internal(_) => false,
+        }
+    }
+
     pub(in crate::raft) fn internal(error: impl std::fmt::Display) -> Self {
         Self::Internal(error.to_string())
     }

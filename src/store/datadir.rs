@@ -7,7 +7,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::store::disk::{Disk as _, Real};
+use crate::store::disk::{self, Disk as _, Real};
+use crate::types::limits::DATA_DAMAGED_MAX;
 
 const LOCK_FILE: &str = "LOCK";
 
@@ -64,6 +65,36 @@ impl DataDir {
     }
 }
 
+/// Moves everything that a replica has acknowledged out of its data directory, to
+/// `<name>.damaged-<n>` beside it; returns where it is now. What is left is the directory of a
+/// replica that never was. A crash in between leaves one that has lost its log or snapshot.
+pub fn set_aside(data: &Path) -> Result<Vec<PathBuf>, DataDirError> {
+    let _locked = DataDir::open(data)?;
+    let mut aside = Vec::new();
+    for name in ["meta", "snapshot", "wal"] {
+        let dir = data.join(name);
+        if dir.exists() {
+            let moved = move_aside(&dir, DATA_DAMAGED_MAX);
+            aside.push(moved.map_err(|source| DataDirError::Io { path: dir, source })?);
+        }
+    }
+    Ok(aside)
+}
+
+/// Renames `dir` to the first free `<name>.damaged-<n>` beside it; the last name, the `max`th, is
+/// used again.
+pub(in crate::store) fn move_aside(dir: &Path, max: u32) -> io::Result<PathBuf> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let aside = |n: u32| dir.with_file_name(format!("{name}.damaged-{n}"));
+    let free = (1..=max).map(aside).find(|path| !path.exists());
+    let to = free.unwrap_or_else(|| aside(max));
+    if to.exists() {
+        fs::remove_dir_all(&to)?;
+    }
+    disk::replace(&Real, dir, &to)?;
+    Ok(to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +119,21 @@ mod tests {
             assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
         }
         assert_eq!(fs::read(&file).unwrap(), b"text");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for content in ["first", "second", "third"] {
+            for name in ["meta", "wal"] {
+                fs::create_dir(dir.path().join(name)).unwrap();
+                fs::write(dir.path().join(name).join("file"), content).unwrap();
+            }
+            let aside = set_aside(dir.path()).unwrap();
+            assert_eq!(aside.len(), 2, "there was no snapshot");
+            assert_eq!(fs::read_to_string(aside[1].join("file")).unwrap(), content);
+            assert!(!dir.path().join("wal").exists());
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "two, and the lock");
     }
 }

@@ -12,7 +12,7 @@
 //! `docs/decisions/005-sled.md`).
 
 use std::any::Any;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::store::disk::{self, Real};
+use crate::store::datadir;
 use crate::types::ids::{GroupId, NodeId};
 use crate::types::limits::{META_ANSWER_TIMEOUT, META_CACHE_BYTES, META_DAMAGED_MAX};
 
@@ -218,7 +218,7 @@ fn or_start_afresh<T>(
 ) -> Result<T, MetaError> {
     let done = match attempt() {
         Err(Trouble::Damaged(reason)) => {
-            let aside = move_aside(dir)
+            let aside = datadir::move_aside(dir, META_DAMAGED_MAX)
                 .map_err(|source| MetaError::Io { path: dir.to_path_buf(), source })?;
             tracing::warn!(%reason, aside = %aside.display(), "damaged metadata moved aside");
             attempt()
@@ -304,19 +304,6 @@ fn sync(dir: &Path) -> Result<(), MetaError> {
         synced(&dir.join(name))?;
     }
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), synced)
-}
-
-/// Renames `dir` to the first free `meta.damaged-<n>` beside it; the last name is used again.
-fn move_aside(dir: &Path) -> io::Result<PathBuf> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let aside = |n: u32| dir.with_file_name(format!("{name}.damaged-{n}"));
-    let free = (1..=META_DAMAGED_MAX).map(aside).find(|path| !path.exists());
-    let to = free.unwrap_or_else(|| aside(META_DAMAGED_MAX));
-    if to.exists() {
-        fs::remove_dir_all(&to)?;
-    }
-    disk::replace(&Real, dir, &to)?;
-    Ok(to)
 }
 
 #[cfg(test)]

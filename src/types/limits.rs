@@ -106,6 +106,11 @@ pub const META_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const META_CACHE_BYTES: u64 = 1024 * 1024;
 /// The most directories of damaged metadata that are kept for people to look at.
 pub const META_DAMAGED_MAX: u32 = 4;
+/// The most damaged logs and snapshots of a replica that are kept for people to look at: they may
+/// be large.
+pub const DATA_DAMAGED_MAX: u32 = 1;
+/// How often a replica with damaged data looks whether its group can do without it.
+pub const SPARED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// The most client requests that one replica works on at a time; beyond it they get `503`.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 * 1024;
 /// The most bytes of request bodies that one process holds at a time; beyond it writes get `503`.

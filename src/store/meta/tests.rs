@@ -2,6 +2,8 @@
 
 use tempfile::TempDir;
 
+use std::fs;
+
 use super::*;
 
 const NODE_ID: NodeId = NodeId(0x1234_5678_9abc_def0);
