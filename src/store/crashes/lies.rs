@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::store::crashes::history::{NODE, SNAPSHOTS, Store, entry, try_open};
 use crate::store::disk::Disk as _;
-use crate::store::disk::platters::{Loss, Platters};
+use crate::store::disk::platters::{Loss, Platters, Step};
 use crate::store::disk::simulated::{Fault, Simulated};
 use crate::store::state::State;
 use crate::types::ids::{Index, Term, Vote};
@@ -99,6 +99,38 @@ async fn a_step_that_fails_ends_the_log_and_takes_nothing_with_it() {
         }
     }
     assert!(failed > 50, "only {failed} steps failed");
+}
+
+/// After a failed sync the pages can be read and look clean: a later sync succeeds and writes
+/// nothing. What the next process shows from them must be on disk all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_trust_what_a_failed_sync_left_readable() {
+    let mut phantoms = 0;
+    for step in 0..steps().await {
+        let disk = Simulated::new();
+        disk.plan(step, Fault::Fail(ErrorKind::Other));
+        let acknowledged = work(&disk).await;
+        if !disk.steps().iter().any(|step| matches!(step, Step::FailedSync(_))) {
+            continue;
+        }
+        let left = platters(&disk);
+        let second = Simulated::on(&left);
+        let store = try_open(&second).unwrap_or_else(|error| panic!("step {step}: {error}"));
+        let shown = held(&store).await.expect("it can be read");
+        phantoms += u32::from(shown.0 > acknowledged.entries);
+        append(&store, shown.0).await.expect("the disk works again");
+        store.0.close().await.expect("the disk works again");
+        let mut left = left;
+        for step in second.steps() {
+            left.take(&step);
+        }
+        let third = Simulated::on(&left.after_crash(Loss::Everything));
+        let store = try_open(&third).unwrap_or_else(|error| panic!("step {step}: {error}"));
+        let held = held(&store).await.expect("a good disk");
+        assert_eq!(held, (shown.0 + 1, shown.1), "step {step}");
+        store.0.close().await.expect("a good disk");
+    }
+    assert!(phantoms > 3, "only {phantoms} restarts saw what was not on disk");
 }
 
 #[tokio::test(flavor = "multi_thread")]

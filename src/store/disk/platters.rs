@@ -47,6 +47,8 @@ pub(in crate::store) enum Step {
     Renamed(RenameOf),
     /// A file was synced; the functions that did it, innermost first.
     Synced(usize, Arc<str>),
+    /// A file's sync failed: what was written can still be read, and no later sync writes it.
+    FailedSync(usize),
     /// A directory was synced.
     SyncedDir(PathBuf, Arc<str>),
     /// What the test wanted to have noted at this moment.
@@ -77,7 +79,7 @@ impl Step {
     pub(in crate::store) fn site(&self) -> Option<&Arc<str>> {
         match self {
             Self::Synced(_, site) | Self::SyncedDir(_, site) => Some(site),
-            Self::Changed(..) | Self::Renamed(_) | Self::Noted(_) => None,
+            Self::Changed(..) | Self::Renamed(_) | Self::FailedSync(_) | Self::Noted(_) => None,
         }
     }
 }
@@ -86,6 +88,8 @@ impl Step {
 pub(super) struct Stored {
     pub(super) durable: Vec<u8>,
     pub(super) pending: Vec<Change>,
+    /// What can be read until the machine ends, although its sync has failed.
+    pub(super) phantom: Vec<Change>,
 }
 
 /// What was written, and how much of it is durable.
@@ -162,7 +166,7 @@ impl Platters {
                 self.pending.push(rename.clone());
             }
             Step::Synced(file, _) => {
-                let Stored { durable, pending } = &mut self.files[*file];
+                let Stored { durable, pending, .. } = &mut self.files[*file];
                 for one in pending.drain(..) {
                     change(durable, &one);
                 }
@@ -174,6 +178,10 @@ impl Platters {
                 for one in &synced {
                     rename(&mut self.names, one);
                 }
+            }
+            Step::FailedSync(file) => {
+                let Stored { pending, phantom, .. } = &mut self.files[*file];
+                phantom.append(pending);
             }
             Step::Noted(_) => {}
         }
@@ -201,7 +209,7 @@ impl Platters {
                     change(&mut durable, one);
                 }
             }
-            left.files.push(Stored { durable, pending: Vec::new() });
+            left.files.push(Stored { durable, ..Stored::default() });
         }
         let last = self.pending.len().saturating_sub(1);
         for (at, one) in self.pending.iter().enumerate() {

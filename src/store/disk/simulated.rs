@@ -56,7 +56,7 @@ impl Simulated {
     pub(in crate::store) fn on(platters: &Platters) -> Self {
         let seen = |file: &Stored| {
             let mut bytes = file.durable.clone();
-            for one in &file.pending {
+            for one in file.phantom.iter().chain(&file.pending) {
                 change(&mut bytes, one);
             }
             bytes
@@ -94,7 +94,11 @@ impl Simulated {
         let mut inner = self.lock();
         let noted = inner.steps.iter().rev().find_map(|step| match step {
             Step::Noted(note) => Some(*note),
-            Step::Changed(..) | Step::Renamed(_) | Step::Synced(..) | Step::SyncedDir(..) => None,
+            Step::Changed(..)
+            | Step::Renamed(_)
+            | Step::Synced(..)
+            | Step::FailedSync(_)
+            | Step::SyncedDir(..) => None,
         });
         let mut new = noted.unwrap_or_default();
         note(&mut new);
@@ -291,7 +295,10 @@ impl DiskFile for Opened {
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.disk.lock();
         let site = site(inner.sites);
-        inner.begin()?;
+        if let Err(error) = inner.begin() {
+            inner.steps.push(Step::FailedSync(self.file));
+            return Err(error);
+        }
         inner.steps.push(Step::Synced(self.file, site));
         Ok(())
     }

@@ -131,6 +131,13 @@ fn settle(
     if current.len()? < kind.bytes {
         current.reserve(kind.bytes)?;
     }
+    // Readable is not durable: a sync that failed leaves pages that look clean, so the next sync has
+    // nothing to write and succeeds (Rebello et al., ATC '20). Only the last batch can be such a one,
+    // for nothing is written after a failed sync. Written again, it is certainly synced.
+    if let Some(last) = recovered.last {
+        let batch = current.read_batch(last).map_err(|error| (current.path().to_owned(), error))?;
+        current.write(&batch, last)?;
+    }
     current.sync()?;
     let ends: BTreeMap<_, _> =
         recovered.segments.iter().map(|seen| (seen.number, seen.end)).collect();

@@ -105,6 +105,8 @@ pub(super) struct Recovered {
     pub(super) segments: Vec<Seen>,
     /// Where it ends; `None` if there is no segment.
     pub(super) end: Option<End>,
+    /// Where its last batch begins, if it has any: in the segment where it ends.
+    pub(super) last: Option<u64>,
     /// The segment in which the marks were last written anew, by a purge.
     pub(super) marks: Option<u64>,
 }
@@ -116,6 +118,7 @@ pub(super) struct Recovery {
     index: BatchIndex,
     segments: Vec<Seen>,
     end: Option<End>,
+    last: Option<u64>,
     marks: Option<u64>,
 }
 
@@ -123,7 +126,14 @@ impl Recovery {
     /// Starts with no segment; keeps about `cache_bytes_max` bytes of entries in memory.
     pub(super) fn new(cache_bytes_max: usize) -> Self {
         let view = View::new(cache_bytes_max);
-        Self { view, index: BatchIndex::default(), segments: Vec::new(), end: None, marks: None }
+        Self {
+            view,
+            index: BatchIndex::default(),
+            segments: Vec::new(),
+            end: None,
+            last: None,
+            marks: None,
+        }
     }
 
     /// Reads the next segment: the file that is named `number`, its header (`None` if there is no
@@ -187,8 +197,8 @@ impl Recovery {
             place: Place { segment: first.number, offset: first.end },
             sequence: 1,
         });
-        let Self { view, index, segments, end, marks } = self;
-        Ok(Recovered { view, index, segments, end: end.or(fresh), marks })
+        let Self { view, index, segments, end, last, marks } = self;
+        Ok(Recovered { view, index, segments, end: end.or(fresh), last, marks })
     }
 
     /// The sequence number that the next batch must have. Where the oldest segment starts is known
@@ -240,6 +250,7 @@ impl Recovery {
                 },
             )?;
         }
+        self.last = Some(place.offset);
         let place = Place { offset: batch.end as u64, ..place };
         self.end = Some(End { place, sequence: batch.sequence + 1 });
         Ok(())
