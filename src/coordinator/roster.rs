@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::coordinator::claiming::Seen;
 use crate::coordinator::routing::{Candidates, Contact, Heard, Need};
-use crate::rpc::Target;
+use crate::rpc::{CallError, Target};
 use crate::types::error::Error;
 use crate::types::ids::GroupId;
 use crate::types::topology::Group;
@@ -151,7 +151,8 @@ impl Roster {
                 Need::AnyRead => (false, None),
             },
             Heard::Answer(Err(Error::NotLeader { .. })) => (false, Some(false)),
-            Heard::Answer(Err(_)) => (false, None),
+            // The latter: our own queue is full, which says nothing about the member.
+            Heard::Answer(Err(_)) | Heard::NoAnswer(CallError::Overloaded(_)) => (false, None),
             Heard::NoAnswer(_) | Heard::Nonsense(_) => (true, Some(false)),
         };
         self.note(&contact.url, silent);

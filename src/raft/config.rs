@@ -53,10 +53,11 @@ impl Default for Timing {
 }
 
 /// openraft's settings for these times. `keep_log_entries` are kept behind each snapshot for
-/// followers that are a little behind.
+/// followers that are a little behind. Without `elect` it does not stand for election until it is told.
 pub(in crate::raft) fn config(
     timing: Timing,
     keep_log_entries: u64,
+    elect: bool,
 ) -> Result<Arc<Config>, ConfigError> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let election_timeout_max = ms(timing.election_timeout_max);
@@ -66,6 +67,7 @@ pub(in crate::raft) fn config(
         election_timeout_min: ms(timing.election_timeout_min),
         election_timeout_max,
         enable_pre_vote: Some(true),
+        enable_elect: elect,
         quorum_loss_probe_interval: Some((3 * election_timeout_max).max(3000)),
         // A restarted leader without its last commit position would serve an old state.
         enable_leader_restore: Some(false),

@@ -152,8 +152,8 @@ impl Replica {
                 }
                 Since::Candidate => timing.election_timeout_min / 2,
                 Since::Nothing if !released => {
-                    let owed_until = self.lease().release(&vote).err();
-                    match self.bound_until().max(owed_until) {
+                    let release = || self.lease().release(&vote).err();
+                    match self.bound_until().or_else(release) {
                         Some(until) => {
                             tokio::time::sleep_until(until.into()).await;
                             if !self.is_gone(led).await {
@@ -200,9 +200,11 @@ impl Replica {
     fn since(&self, led: &Led) -> Since {
         let metrics = self.raft().server_metrics();
         let metrics = metrics.borrow_watched();
-        if metrics.vote == led.vote {
+        // This is the vote on disk; one that is being written shows in that nobody is followed.
+        let same = metrics.vote == led.vote;
+        if same && metrics.current_leader == Some(led.node()) {
             Since::Nothing
-        } else if metrics.vote.committed {
+        } else if !same && metrics.vote.committed {
             Since::Replaced
         } else {
             Since::Candidate

@@ -8,15 +8,19 @@
 //!
 //! - A leader asks only while somebody reads by lease, so that without such reads a dead leader is
 //!   replaced at once.
-//! - A follower that grants [`owes`](Promises::owed_until) the lease for `election_timeout_max`, by
-//!   its own clock and from before Raft sees the message. While it owes it releases nobody. Once it
-//!   has released a leader it grants that one nothing, ever.
+//! - A follower that grants [`owes`](Promises::owed_until) the lease for its own `election_timeout_max`,
+//!   [`LEASE_MAX`] at most, by its own clock and from before Raft sees the message; it grants nothing
+//!   that is longer. While it owes it releases nobody. Once it has released a leader it grants
+//!   that one nothing, ever.
 //! - The leader counts from when it *sent* what was granted, and three quarters of the time: the
 //!   rest is for clocks that run at different rates. Its own vote counts too, since openraft
 //!   serves no lease read once it has voted for another.
 //!
 //! So while a lease is valid, no majority can elect. A restarted follower does not know what it
-//! owed, and elects nobody for one `election_timeout_max`. All of it assumes monotonic clocks that
+//! owed, and elects nobody for one `election_timeout_max`, and never less than [`LEASE_MAX`], for it may
+//! have had another timeout before. A vote that goes around leases, since a leader hands over, is for a
+//! later term than that leader's: one that was under way for long is taken for an ordinary one
+//! ([`Lease::protects`]). All of it assumes monotonic clocks that
 //! go on while a process is stopped; they need not show the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +30,7 @@ use std::time::{Duration, Instant};
 use crate::raft::config::Timing;
 use crate::raft::replica::lock;
 use crate::types::ids::{NodeId, Term, Vote};
-use crate::types::limits::LEASE_WANTED;
+use crate::types::limits::{LEASE_MAX, LEASE_WANTED};
 
 /// Names one leadership; ordered as votes are.
 fn leadership(vote: &Vote) -> (Term, NodeId) {
@@ -38,6 +42,8 @@ fn leadership(vote: &Vote) -> (Term, NodeId) {
 struct Promises {
     /// Until when the last lease that was granted runs.
     owed_until: Option<Instant>,
+    /// The newest term of a leader that was granted one.
+    owed_term: Term,
     /// The newest leadership that was released, and when.
     released: Option<((Term, NodeId), Instant)>,
     /// When a message from that leader came after all.
@@ -50,6 +56,7 @@ impl Promises {
             return false;
         }
         self.owed_until = self.owed_until.max(Some(now + length));
+        self.owed_term = self.owed_term.max(vote.term);
         true
     }
 
@@ -64,6 +71,10 @@ impl Promises {
             self.heard = None;
         }
         Ok(())
+    }
+
+    fn protects(&self, term: Term, now: Instant) -> bool {
+        self.owed_until.is_some_and(|until| now < until) && term <= self.owed_term
     }
 
     fn heard(&mut self, vote: &Vote, received: Instant) {
@@ -145,7 +156,7 @@ pub(in crate::raft) struct Lease {
 impl Lease {
     pub(in crate::raft) fn new(timing: Timing) -> Self {
         Self {
-            length: timing.election_timeout_max,
+            length: timing.election_timeout_max.min(LEASE_MAX),
             patience: timing.heartbeat * 5 / 2,
             promises: Mutex::default(),
             grants: Mutex::default(),
@@ -158,9 +169,10 @@ impl Lease {
         *lock(&self.wanted_until) = Some(Instant::now() + LEASE_WANTED);
     }
 
-    /// Whether messages should ask for a lease.
-    pub(in crate::raft) fn is_wanted(&self) -> bool {
-        lock(&self.wanted_until).is_some_and(|until| Instant::now() < until)
+    /// How long a lease messages should ask for, in milliseconds, if any.
+    pub(in crate::raft) fn wanted_ms(&self) -> Option<u32> {
+        let wanted = lock(&self.wanted_until).is_some_and(|until| Instant::now() < until);
+        wanted.then(|| u32::try_from(self.length.as_millis()).unwrap_or(u32::MAX))
     }
 
     /// Call it before a message of this leadership is sent.
@@ -180,10 +192,19 @@ impl Lease {
         lock(&self.grants).valid(vote, voters, Instant::now(), length)
     }
 
-    /// Grants a lease to the leader that asks, unless it was released. Call it before Raft sees
-    /// the message; what is promised holds even if Raft then refuses that.
-    pub(in crate::raft) fn grant(&self, vote: &Vote) -> bool {
-        lock(&self.promises).grant(vote, Instant::now(), self.length)
+    /// Grants the leader a lease that asks for so many milliseconds, if it asks, unless it was released
+    /// or asks for too long. Call it before Raft sees the message; what is promised holds even if
+    /// Raft then refuses that.
+    pub(in crate::raft) fn grant(&self, vote: &Vote, asked_ms: Option<u32>) -> bool {
+        let asked = asked_ms.map(|ms| Duration::from_millis(ms.into()));
+        asked.is_some_and(|asked| asked <= self.length)
+            && lock(&self.promises).grant(vote, Instant::now(), self.length)
+    }
+
+    /// Whether a lease is owed to a leader of this term or a later one: no leader of an earlier term
+    /// can hand that over.
+    pub(in crate::raft) fn protects(&self, term: Term) -> bool {
+        lock(&self.promises).protects(term, Instant::now())
     }
 
     /// Takes note that this leader gets no lease any more; when one is owed to any leader, refuses
@@ -235,6 +256,30 @@ mod tests {
         assert!(promises.grant(&vote(3, 1), just_before, LENGTH), "a refusal takes nothing back");
         assert_eq!(promises.release(&vote(3, 1), start + LENGTH), Err(just_before + LENGTH));
         assert_eq!(promises.release(&vote(3, 1), just_before + LENGTH), Ok(()));
+    }
+
+    #[test]
+    fn nothing_longer_than_what_is_kept_here_is_granted() {
+        let timing =
+            |ms| Timing { election_timeout_max: Duration::from_millis(ms), ..Timing::default() };
+        let follower = Lease::new(timing(800));
+        assert!(!follower.grant(&vote(1, 1), None));
+        assert!(!follower.grant(&vote(1, 1), Some(801)));
+        assert!(follower.grant(&vote(1, 1), Some(800)));
+        let leader = Lease::new(timing(60_000));
+        leader.want();
+        assert_eq!(leader.wanted_ms(), Some(1000), "whatever the timeout is");
+    }
+
+    #[test]
+    fn a_vote_for_an_heir_goes_around_no_later_leaders_lease() {
+        let mut promises = Promises::default();
+        let now = Instant::now();
+        assert!(!promises.protects(4, now));
+        assert!(promises.grant(&vote(4, 1), now, LENGTH));
+        assert!(promises.protects(4, now), "the heir of term 3's leader comes too late");
+        assert!(!promises.protects(5, now), "the heir of term 4's leader");
+        assert!(!promises.protects(4, now + LENGTH));
     }
 
     #[test]

@@ -40,7 +40,7 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{GroupId, Index, NodeId};
 use crate::types::kv::{KvReply, KvRequest};
-use crate::types::limits::{DRAIN_TIMEOUT, REQUESTS_IN_FLIGHT_MAX};
+use crate::types::limits::{DRAIN_TIMEOUT, LEASE_MAX, REQUESTS_IN_FLIGHT_MAX};
 use crate::types::topology::Member;
 
 /// How a replica is opened.
@@ -107,7 +107,7 @@ impl Replica {
         };
         let Recovered { data, meta, node, wal, snapshots, state, group } = recovered;
         let recovered = wal.last().map_or(0, |id| id.index);
-        let bound = options.timing.election_timeout_max;
+        let bound = options.timing.election_timeout_max.max(LEASE_MAX);
         let bound_until = wal.vote().map(|_| Instant::now() + bound);
         let member = Member { node, url: options.url.clone() };
         let group = Arc::new(Mutex::new(group));
@@ -129,8 +129,8 @@ impl Replica {
         };
         let machine = StateMachine::new(state, snapshots.clone());
         let published = machine.published();
-        let settings =
-            config(options.timing, options.keep_log_entries).map_err(OpenError::internal)?;
+        let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
+            .map_err(OpenError::internal)?;
         let raft = Raft::new(node, settings, network, LogStore::new(wal.clone()), machine)
             .await
             .map_err(OpenError::internal)?;
@@ -166,8 +166,9 @@ impl Replica {
 
     /// Begins the tasks beside Raft.
     fn begin(&self) {
-        if self.bound() && self.voters() != [self.0.member.node] {
-            self.0.raft.runtime_config().elect(false);
+        if self.voters() == [self.0.member.node] {
+            self.0.raft.runtime_config().elect(true); // It owes nobody anything.
+        } else if self.0.bound_until.is_some() {
             let bound = self.clone();
             self.spawn(async move { bound.unbound().await });
         }

@@ -22,6 +22,7 @@ use crate::raft::network::{frame, message};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
 use crate::types::ids::{NodeId, Vote};
+use crate::types::limits::APPEND_BYTES_PER_SECOND_MIN;
 use crate::types::peer::{Append, AppendReply};
 
 /// The most append messages that a leader has under way to one follower.
@@ -32,6 +33,8 @@ struct Sent {
     prev: Option<LogIdOf>,
     last: Option<LogIdOf>,
     asked: Asked,
+    /// How long it may take.
+    patience: Duration,
 }
 
 /// What a leader tells one follower beside what Raft says, and learns from its answers.
@@ -52,7 +55,7 @@ impl Aside {
         let leadership = (request.vote.leader_id.term, request.vote.leader_id.node_id);
         let committed = request.leader_commit.as_ref().map(|id| id.index);
         let as_of = self.as_of.get(leadership, committed);
-        (wire::append(request, as_of, self.lease.is_wanted()), asked)
+        (wire::append(request, as_of, self.lease.wanted_ms()), asked)
     }
 
     /// Takes note of its answer.
@@ -134,7 +137,8 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
                 return Ok(None);
             }
             let room = self.more && self.sent.len() < APPENDS_IN_FLIGHT_MAX;
-            let overdue = self.owed_since + self.stall;
+            let patience = self.sent.front().map_or(self.stall, |oldest| oldest.patience);
+            let overdue = self.owed_since + patience;
             tokio::select! {
                 request = self.requests.next(), if room => match request {
                     Some(request) => self.send(request).await?,
@@ -163,8 +167,10 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
         if self.sent.is_empty() {
             self.owed_since = Instant::now();
         }
-        self.sent.push_back(Sent { prev, last, asked });
-        tokio::time::timeout(self.stall, self.sender.send(frame(&append))).await?
+        let frame = frame(&append);
+        let patience = patience(self.stall, frame.len());
+        self.sent.push_back(Sent { prev, last, asked, patience });
+        tokio::time::timeout(patience, self.sender.send(frame)).await?
     }
 
     /// The answer to the oldest request, if it may be counted.
@@ -183,6 +189,13 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
         let kept_back = answer.is_ok() && covers_later(&about, &self.sent);
         Ok(if kept_back { None } else { Some(answer) })
     }
+}
+
+/// How long a message of so many bytes may take: the same one is sent again when it is given up, so a
+/// time that is too short for a large value on a slow link would be too short for ever.
+fn patience(stall: Duration, bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    stall + Duration::from_secs(1) * bytes / APPEND_BYTES_PER_SECOND_MIN
 }
 
 /// Whether openraft would take the answer to this request for one to a later one too.
@@ -205,7 +218,7 @@ pub(in crate::raft) async fn follow(
         let frame = receiver.next().await.ok().flatten()?;
         let append = message::<Append>(&frame).ok()?;
         let (mark, vote) = (Mark::of(&append), append.vote);
-        let granted = append.lease && lease.grant(&vote);
+        let granted = lease.grant(&vote, append.lease_ms);
         queue.send(Heard { mark, vote, lease: granted }).await.ok()?;
         let request = wire::raft_append(append).ok()?;
         Some((request, (receiver, queue, lease)))
@@ -240,7 +253,15 @@ mod tests {
         let id = |index| wire::raft_log_id(&LogId { term: 1, leader: NodeId(1), index });
         let last = last.map(id);
         let vote = Vote { term: 1, node: NodeId(1), committed: true };
-        Sent { prev: None, last, asked: Lease::ask(vote) }
+        Sent { prev: None, last, asked: Lease::ask(vote), patience: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_large_message_may_take_longer() {
+        let stall = Duration::from_secs(2);
+        assert_eq!(patience(stall, 0), stall);
+        assert_eq!(patience(stall, 8 << 20), stall + Duration::from_secs(64));
+        assert!(patience(stall, usize::MAX) < Duration::from_secs(36_000), "and never for ever");
     }
 
     /// A leader that was paused may find an answer of before when it has just sent an empty request

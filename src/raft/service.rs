@@ -73,13 +73,15 @@ impl Service for Replica {
             {
                 Reply::NotReady("only a peer may send this".into())
             }
-            // A leader that hands over has given its lease up.
-            Request::Vote(VoteRequest { leadership_transfer: false, .. }) | Request::PreVote(_)
-                if self.bound() =>
-            {
+            Request::Vote(request) if self.bound() && !self.is_heirs(&request) => {
                 Reply::NotReady("it may be bound by the lease of a leader".into())
             }
-            Request::Vote(request) => {
+            Request::PreVote(_) if self.bound() => {
+                Reply::NotReady("it may be bound by the lease of a leader".into())
+            }
+            Request::Vote(mut request) => {
+                // An heir's vote that comes late must not go around the lease of a later leader.
+                request.leadership_transfer &= !self.lease().protects(request.vote.term);
                 let vote = self.raft().vote(wire::raft_vote_request(&request)).await;
                 answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
             }
@@ -126,7 +128,7 @@ impl Service for Replica {
 impl Replica {
     async fn append(&self, append: Append) -> io::Result<Reply> {
         let (mark, vote) = (Mark::of(&append), append.vote);
-        let lease = append.lease && self.lease().grant(&vote);
+        let lease = self.lease().grant(&vote, append.lease_ms);
         let request = wire::raft_append(append)?;
         let response = self.raft().append_entries(request).await.map_err(io::Error::other)?;
         if response.is_success() {
@@ -134,6 +136,13 @@ impl Replica {
             self.lease().heard(&vote, mark.received);
         }
         Ok(Reply::Append(wire::append_reply(&response, lease)))
+    }
+
+    /// Whether a leader hands over to whom this vote is for, and has given its lease up: not one of an
+    /// earlier term than the last that was heard of here.
+    fn is_heirs(&self, request: &VoteRequest) -> bool {
+        let newest = self.wal().vote().map_or(0, |vote| vote.term);
+        request.leadership_transfer && request.vote.term > newest
     }
 
     fn be_adopted(&self, group: GroupId) -> Result<(), String> {

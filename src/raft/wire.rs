@@ -89,7 +89,7 @@ pub(in crate::raft) fn raft_entry(ours: Entry) -> std::io::Result<EntryOf> {
 pub(in crate::raft) fn append(
     theirs: AppendEntriesRequest<TypeConfig>,
     as_of: Option<TimestampMs>,
-    lease: bool,
+    lease_ms: Option<u32>,
 ) -> peer::Append {
     peer::Append {
         vote: vote(&theirs.vote),
@@ -97,7 +97,7 @@ pub(in crate::raft) fn append(
         entries: theirs.entries.into_iter().map(entry).collect(),
         committed: theirs.leader_commit.as_ref().map(log_id),
         as_of,
-        lease,
+        lease_ms,
     }
 }
 

@@ -104,6 +104,12 @@ pub const SNAPSHOT_SYNC_BYTES: u64 = 8 * 1024 * 1024;
 pub const META_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cache of a replica's metadata, in bytes.
 pub const META_CACHE_BYTES: u64 = 1024 * 1024;
+/// The longest lease that a leader may read by, whatever its election timeout is: a restarted follower
+/// waits as long before it helps to elect anybody, for it does not know what it owed.
+pub const LEASE_MAX: Duration = Duration::from_secs(1);
+/// The slowest link that replication makes progress on, in bytes a second: one message may be a
+/// whole value.
+pub const APPEND_BYTES_PER_SECOND_MIN: u32 = 128 * 1024;
 /// The most directories of damaged metadata that are kept for people to look at.
 pub const META_DAMAGED_MAX: u32 = 4;
 /// The most damaged logs and snapshots of a replica that are kept for people to look at: they may

@@ -172,8 +172,8 @@ pub struct Append {
     /// `committed`, a state is at least as new as this. What a follower's lag is measured from;
     /// `None` before such a moment is known.
     pub as_of: Option<TimestampMs>,
-    /// Whether the leader asks for a lease.
-    pub lease: bool,
+    /// How long a lease the leader asks for, in milliseconds, if it does.
+    pub lease_ms: Option<u32>,
 }
 
 /// The answer to [`Append`].
