@@ -126,7 +126,8 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         | Error::UnknownPath
         | Error::MethodNotAllowed
         | Error::KeyTooLarge { .. }
-        | Error::ValueTooLarge { .. } => false,
+        | Error::ValueTooLarge { .. }
+        | Error::NoRoom(_) => false,
     }
 }
 

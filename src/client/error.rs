@@ -85,7 +85,8 @@ impl ClientError {
     pub(super) fn may_go_elsewhere(&self) -> bool {
         let better = match self {
             Self::Connect { .. } | Self::Timeout { .. } | Self::Protocol { .. } => true,
-            Self::Api { status, .. } => matches!(status, 429 | 500..=599),
+            // 507: the group's leader has no room, whoever asks it.
+            Self::Api { status, .. } => matches!(status, 429 | 500..=506 | 508..=599),
             Self::Config { .. } | Self::OutcomeUnknown { .. } => false,
         };
         better && self.outcome() == WriteOutcome::NotApplied
@@ -177,6 +178,7 @@ mod tests {
         assert!(!elsewhere(503, None));
         assert!(!elsewhere(504, Some(WriteOutcome::Unknown)));
         assert!(!elsewhere(400, Some(WriteOutcome::NotApplied)), "it is wrong everywhere");
+        assert!(!elsewhere(507, Some(WriteOutcome::NotApplied)), "there is no room anywhere");
         let timeout = |write| ClientError::Timeout {
             url: "http://a:1".into(),
             after: Duration::from_secs(1),

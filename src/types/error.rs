@@ -23,6 +23,20 @@ pub enum WriteOutcome {
     Unknown,
 }
 
+/// What there is no room in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Space {
+    /// The memory that the leader of the group may fill.
+    #[error("out of memory budget: --max-memory is {max} bytes; delete keys, or raise it")]
+    Memory {
+        /// Its budget, in bytes.
+        max: u64,
+    },
+    /// The leader's disk. Nobody says so yet: a replica that can't write its log ends.
+    #[error("the disk is full; delete files, or add space")]
+    Disk,
+}
+
 /// Why a request failed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
@@ -101,6 +115,9 @@ pub enum Error {
         /// The key's version, if it has a value.
         version: Option<Version>,
     },
+    /// `507`: there is no room for the write; reads and deletes go on.
+    #[error("{0}")]
+    NoRoom(Space),
 }
 
 impl Error {
@@ -129,6 +146,7 @@ impl Error {
             Self::WrongShard { .. } => 421,
             Self::NotLeader { .. } | Self::Unavailable { .. } | Self::Overloaded { .. } => 503,
             Self::OutcomeUnknown { .. } => 504,
+            Self::NoRoom(Space::Memory { .. } | Space::Disk) => 507,
         }
     }
 
@@ -150,6 +168,8 @@ impl Error {
             Self::Unavailable { .. } => "unavailable",
             Self::Overloaded { .. } => "overloaded",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::NoRoom(Space::Memory { .. }) => "out_of_memory_budget",
+            Self::NoRoom(Space::Disk) => "disk_full",
         }
     }
 
@@ -170,7 +190,8 @@ impl Error {
             | Self::WrongShard { .. }
             | Self::NotLeader { .. }
             | Self::Unavailable { .. }
-            | Self::Overloaded { .. } => WriteOutcome::NotApplied,
+            | Self::Overloaded { .. }
+            | Self::NoRoom(_) => WriteOutcome::NotApplied,
         }
     }
 }

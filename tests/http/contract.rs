@@ -8,7 +8,7 @@ use crate::fake_kv::{Fake, Mode, Server};
 use crate::http_suite::raw_http::{Connection, head, patiently, send};
 use crate::http_suite::{Face, Subject, every_promise};
 use sagedb::api::Options;
-use sagedb::types::error::Error;
+use sagedb::types::error::{Error, Space};
 use sagedb::types::ids::NodeId;
 use sagedb::types::topology::Member;
 use serde_json::{Value as Json, json};
@@ -55,6 +55,8 @@ fn every_error() -> Vec<(Error, u16, &'static str)> {
         (Error::unavailable("why"), 503, "unavailable"),
         (Error::Overloaded { queue: text() }, 503, "overloaded"),
         (Error::outcome_unknown("why"), 504, "outcome_unknown"),
+        (Error::NoRoom(Space::Memory { max: 5000 }), 507, "out_of_memory_budget"),
+        (Error::NoRoom(Space::Disk), 507, "disk_full"),
     ]
 }
 

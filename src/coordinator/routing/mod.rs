@@ -2,7 +2,8 @@
 //!
 //! A write is sent again only after an answer that makes it certain that it was not applied:
 //! it was refused (`NotLeader`, `Unavailable`, `WrongShard`) or never sent. Overload ends it at once:
-//! whoever has too much to do must not be asked again by us. An answer
+//! whoever has too much to do must not be asked again by us. So does a leader without room: no other
+//! member may take the write in its place. An answer
 //! that was lost, or that says so itself, ends it as `OutcomeUnknown` at once: it is never silently
 //! sent twice. A read changes nothing and is asked again whatever happened.
 //!
@@ -217,7 +218,8 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             | Error::UnknownPath
             | Error::MethodNotAllowed
             | Error::KeyTooLarge { .. }
-            | Error::ValueTooLarge { .. }) => Verdict::Done(Err(error)),
+            | Error::ValueTooLarge { .. }
+            | Error::NoRoom(_)) => Verdict::Done(Err(error)),
         },
         Heard::NoAnswer(CallError::NotSent(reason)) => {
             Verdict::Another(Error::Unavailable { reason })

@@ -1,6 +1,7 @@
 //! Routing as scripts: each line is what the last member asked came to, and what follows from it.
 
 use super::*;
+use crate::types::error::Space;
 use crate::types::limits::REQUEST_TIMEOUT_DEFAULT;
 
 /// A request on its way to a group of `a`, `b` and `c`; time passes only by pauses.
@@ -127,6 +128,17 @@ fn overload_ends_a_request_at_once() {
         let mut script = Script::new(need, Some("a"));
         script.after(None);
         assert!(script.after(Some(overloaded())).starts_with("overloaded: "));
+    }
+}
+
+#[test]
+fn a_leader_without_room_is_final() {
+    for space in [Space::Memory { max: 1 << 20 }, Space::Disk] {
+        let full = Error::NoRoom(space);
+        let mut script = Script::new(Need::Write, Some("a"));
+        script.after(None);
+        let expected = format!("{}: {full}", full.code());
+        assert_eq!(script.after(Some(Heard::Answer(Err(full)))), expected);
     }
 }
 
