@@ -13,7 +13,8 @@
 //! 3. [`rpc`] carries the request over the one connection to that replica, among many others, as a
 //!    [`types::peer::Request`].
 //! 4. [`raft::Replica`] receives it in `raft::service` and proposes a [`types::command::Command`],
-//!    stamped with the leader's clock (`raft::writes`). openraft appends it with whatever else is
+//!    stamped with the leader's clock (`raft::writes`), unless the leader's memory budget has no
+//!    room for it (`raft::memory`). openraft appends it with whatever else is
 //!    queued and streams it to the followers (`raft::replication`, over [`rpc`] again).
 //! 5. [`store::wal`] writes the batch and syncs it once, on the leader and on each follower
 //!    (`raft::log_store` is the bridge). When a majority has it on disk, it is committed.

@@ -57,6 +57,8 @@ pub struct ShardOptions {
     pub snapshot_log_bytes: u64,
     /// Entries kept in the log behind the newest snapshot, for slow followers.
     pub keep_log_entries: u64,
+    /// The most memory that keys and values may take, in bytes; unbounded without it.
+    pub max_memory: Option<u64>,
 }
 
 /// What a coordinator is started with; checked already.
@@ -85,6 +87,8 @@ pub struct DevOptions {
     pub port: u16,
     /// The directory under which every replica keeps its own.
     pub data: PathBuf,
+    /// The most memory that keys and values of each replica may take, in bytes; unbounded without it.
+    pub max_memory: Option<u64>,
 }
 
 /// A running replica.
@@ -281,6 +285,7 @@ fn dev_plan(options: &DevOptions) -> anyhow::Result<Vec<Vec<ShardOptions>>> {
         election_timeout_max: timing.election_timeout_max,
         snapshot_log_bytes: crate::types::limits::SNAPSHOT_LOG_BYTES_DEFAULT,
         keep_log_entries: crate::types::limits::KEEP_LOG_ENTRIES_DEFAULT,
+        max_memory: options.max_memory,
     };
     let group = |group| (0..options.replicas).map(|replica| shard(group, replica)).collect();
     Ok((0..options.shards).map(group).collect())
@@ -301,6 +306,7 @@ fn replica_options(options: &ShardOptions) -> ReplicaOptions {
         },
         snapshot_log_bytes: options.snapshot_log_bytes,
         keep_log_entries: options.keep_log_entries,
+        max_memory: options.max_memory,
     }
 }
 

@@ -68,6 +68,7 @@ async fn a_mistake_on_the_command_line_is_one_clear_line_and_exit_2() {
         (shard(&["--election-timeout-min", "soon"]), "soon"),
         (shard(&["--election-timeout-min", "2s", "--election-timeout-max", "1s"]), "election"),
         (shard(&["--id", ""]), "id"),
+        (shard(&["--max-memory", "4KiB"]), "--max-memory must be at least 1 MiB"),
         (coordinator("not a url"), "not a url"),
         (coordinator(""), "shards"),
         (vec!["shard".into(), "--port".into(), "70000".into()], "70000"),

@@ -19,6 +19,7 @@ mod fast_failover;
 mod forming;
 mod harness;
 mod impostor;
+mod memory_budget;
 mod moved_replica;
 mod one_group;
 mod planted;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 
-use crate::types::limits::{GROUP_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::types::limits::{GROUP_NAME_BYTES_MAX, MEMORY_BUDGET_BYTES_MIN, VALUE_BYTES_MAX};
 use crate::types::url::base_url;
 
 /// The URLs of a list flag in their one form, without duplicates. A flag set to nothing, as an
@@ -34,6 +34,16 @@ pub(super) fn max_value_bytes(given: u64) -> anyhow::Result<usize> {
             VALUE_BYTES_MAX / (1024 * 1024)
         ),
     }
+}
+
+/// A bound for memory; 0 is none, as with Redis.
+pub(super) fn max_memory(given: u64) -> anyhow::Result<Option<u64>> {
+    ensure!(
+        given == 0 || given >= MEMORY_BUDGET_BYTES_MIN,
+        "--max-memory must be at least {} MiB, or 0 for no limit, not {given} bytes",
+        MEMORY_BUDGET_BYTES_MIN / (1024 * 1024)
+    );
+    Ok((given > 0).then_some(given))
 }
 
 /// A group's name: it stands in headers, logs and tables.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::cli::{Ending, output};
+use crate::cli::{Ending, check, output};
 use crate::server::{DevOptions, DevServer, run_dev};
 use crate::types::limits::{GROUPS_MAX, MEMBERS_MAX};
+use crate::types::units::parse_bytes;
 
 const EXAMPLE: &str = "\
 Example: a cluster of three groups of three, then a value stored and read
@@ -31,6 +32,10 @@ pub(super) struct DevArgs {
     /// The directory for everybody's data; made if it is not there
     #[arg(long, env = "SAGE_DATA", value_name = "DIR", default_value = "./sage-data")]
     data: PathBuf,
+    /// The most memory for keys and values of each replica; beyond it writes are refused, reads and
+    /// deletes go on. 0 for no limit
+    #[arg(long, env = "SAGE_MAX_MEMORY", value_name = "SIZE", default_value = "0", value_parser = parse_bytes)]
+    max_memory: u64,
 }
 
 impl DevArgs {
@@ -41,8 +46,9 @@ impl DevArgs {
 
     fn options(self) -> anyhow::Result<DevOptions> {
         ensure!(!self.data.as_os_str().is_empty(), "--data must name a directory");
-        let Self { shards, replicas, port, data } = self;
-        Ok(DevOptions { shards, replicas, port, data })
+        let Self { shards, replicas, port, data, max_memory } = self;
+        let max_memory = check::max_memory(max_memory)?;
+        Ok(DevOptions { shards, replicas, port, data, max_memory })
     }
 }
 
@@ -79,8 +85,10 @@ mod tests {
     #[test]
     fn a_cluster_needs_no_flags() {
         let data = PathBuf::from("./sage-data");
-        let expected = DevOptions { shards: 3, replicas: 3, port: 4000, data };
-        assert_eq!(options(&[]), Ok(expected));
+        let expected = DevOptions { shards: 3, replicas: 3, port: 4000, data, max_memory: None };
+        assert_eq!(options(&[]), Ok(expected.clone()));
+        let bounded = DevOptions { max_memory: Some(64 << 20), ..expected };
+        assert_eq!(options(&["--max-memory", "64MiB"]), Ok(bounded));
     }
 
     #[test]
@@ -92,6 +100,7 @@ mod tests {
             ["--replicas", "16"],
             ["--port", "0"],
             ["--data", ""],
+            ["--max-memory", "1"],
         ];
         for flags in cases {
             let error = options(&flags).expect_err(flags[0]);

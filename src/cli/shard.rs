@@ -69,6 +69,10 @@ pub(super) struct ShardArgs {
     /// Keep this many entries of the log behind a snapshot, for slow followers
     #[arg(long, env = "SAGE_KEEP_LOG_ENTRIES", value_name = "N", default_value_t = 50_000)]
     keep_log_entries: u64,
+    /// The most memory for keys and values; beyond it writes are refused, reads and deletes go on.
+    /// 0 for no limit
+    #[arg(long, env = "SAGE_MAX_MEMORY", value_name = "SIZE", default_value = "0", value_parser = parse_bytes)]
+    max_memory: u64,
 }
 
 impl ShardArgs {
@@ -118,6 +122,7 @@ impl ShardArgs {
             election_timeout_max: self.election_timeout_max,
             snapshot_log_bytes: self.snapshot_log_size,
             keep_log_entries: self.keep_log_entries,
+            max_memory: check::max_memory(self.max_memory)?,
         })
     }
 
@@ -187,6 +192,7 @@ mod tests {
             election_timeout_max: Duration::from_secs(1),
             snapshot_log_bytes: 64 * 1024 * 1024,
             keep_log_entries: 50_000,
+            max_memory: None,
         };
         assert_eq!(options(""), Ok(expected));
     }
@@ -197,6 +203,14 @@ mod tests {
         let three = three.expect("valid");
         assert_eq!(three.replicas, ["http://a:1", "http://b:2"]);
         assert_eq!((three.quorum, three.id.as_deref()), (3, Some("eu-1")));
+    }
+
+    #[test]
+    fn memory_is_bounded_only_if_that_was_asked_for() {
+        let bound = |flags: &str| options(flags).expect("valid").max_memory;
+        assert_eq!(bound("--max-memory 512MiB"), Some(512 << 20));
+        assert_eq!(bound("--max-memory 2g"), Some(2 << 30));
+        assert_eq!(bound("--max-memory 0"), None);
     }
 
     #[test]
@@ -231,6 +245,8 @@ mod tests {
             ("--election-timeout-min 1s", "--election-timeout-max must be more"),
             ("--election-timeout-max 61s", "must be at most 60s"),
             ("--snapshot-log-size 1KiB", "--snapshot-log-size must be at least"),
+            ("--max-memory 1023KiB", "--max-memory must be at least 1 MiB, or 0 for no limit"),
+            ("--max-memory 1TB", "not a size"),
             ("--unknown", "unexpected argument"),
         ];
         for (flags, sentence) in cases {

@@ -13,7 +13,8 @@ Example: the cluster, and one replica's own view
   sage status
   sage status --url http://127.0.0.1:4101 -o json";
 
-const COLUMNS: [&str; 8] = ["GROUP", "REPLICA", "ROLE", "TERM", "APPLIED", "LAG", "KEYS", "BYTES"];
+const COLUMNS: [&str; 9] =
+    ["GROUP", "REPLICA", "ROLE", "TERM", "APPLIED", "LAG", "KEYS", "BYTES", "MEMORY"];
 
 /// Show groups, leaders, terms, lag, keys and bytes; of a coordinator or of one replica
 #[derive(Args, Debug)]
@@ -88,7 +89,17 @@ fn row(group: &str, replica: &ShardStatus) -> Vec<String> {
         replica.lag_ms.map_or_else(|| "-".into(), |lag_ms| format!("{lag_ms} ms")),
         replica.keys.to_string(),
         show_bytes(replica.bytes),
+        show_memory(replica),
     ]
+}
+
+/// What the keys take in memory, and how much that is of what they may.
+fn show_memory(replica: &ShardStatus) -> String {
+    let memory = show_bytes(replica.memory);
+    match replica.max_memory {
+        Some(max) => format!("{memory} ({}% of {})", replica.memory * 100 / max, show_bytes(max)),
+        None => memory,
+    }
 }
 
 fn show(number: Option<u64>) -> String {
@@ -124,6 +135,8 @@ mod tests {
             quorum: 1,
             keys: 40,
             bytes: 1536,
+            memory: 11776,
+            max_memory: None,
             cluster: None,
             epoch: 0,
             wal_bytes: 0,
@@ -141,7 +154,10 @@ mod tests {
             share: 1.0,
             leader: None,
             members: Vec::new(),
-            replicas: vec![replica(Role::Leader, Some(0)), replica(Role::Forming, None)],
+            replicas: vec![
+                ShardStatus { max_memory: Some(1 << 20), ..replica(Role::Leader, Some(0)) },
+                replica(Role::Forming, None),
+            ],
             unreachable: vec![Unreachable { url: "http://a:1".into(), reason: "refused".into() }],
         };
         let body =
@@ -149,9 +165,9 @@ mod tests {
         let expected = "\
 cluster c0000000000000007, epoch 1, 1 groups, 100 vnodes each
 
-GROUP       REPLICA                ROLE                  TERM  APPLIED  LAG   KEYS  BYTES
-shard-4101  http://127.0.0.1:4101  leader                3     12       0 ms  40    1.5 KiB
-shard-4101  http://127.0.0.1:4101  forming               3     12       -     40    1.5 KiB
+GROUP       REPLICA                ROLE                  TERM  APPLIED  LAG   KEYS  BYTES    MEMORY
+shard-4101  http://127.0.0.1:4101  leader                3     12       0 ms  40    1.5 KiB  11.5 KiB (1% of 1.0 MiB)
+shard-4101  http://127.0.0.1:4101  forming               3     12       -     40    1.5 KiB  11.5 KiB
 shard-4101  http://a:1             unreachable: refused
 shard-4101  -                      no leader known
 ";
@@ -161,8 +177,8 @@ shard-4101  -                      no leader known
     #[test]
     fn a_replica_shows_itself_and_its_members() {
         let expected = "\
-GROUP       REPLICA                ROLE    TERM  APPLIED  LAG   KEYS  BYTES
-shard-4101  http://127.0.0.1:4101  leader  3     12       0 ms  40    1.5 KiB
+GROUP       REPLICA                ROLE    TERM  APPLIED  LAG   KEYS  BYTES    MEMORY
+shard-4101  http://127.0.0.1:4101  leader  3     12       0 ms  40    1.5 KiB  11.5 KiB
 
 MEMBER                 NODE               VOTES  MATCHED
 http://127.0.0.1:4101  n0000000000000001  yes    12

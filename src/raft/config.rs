@@ -6,22 +6,47 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::impls::BasicNode;
-use openraft::{Config, ConfigError, SnapshotPolicy};
+use openraft::impls::leader_id_adv::LeaderId;
+use openraft::impls::{
+    BasicNode, BoxedErrorSource, Entry, EntryPayload, InlineBatch, TokioRuntime, Vote,
+};
+use openraft::vote::RaftLeaderId;
+use openraft::{Config, ConfigError, OptionalSend, RaftTypeConfig, SnapshotPolicy};
 
 use crate::raft::state_machine::StateMachine;
+use crate::raft::writes::Answer;
 use crate::types::command::{Command, Outcome};
 use crate::types::ids::NodeId;
 use crate::types::limits::{APPEND_ENTRIES_MAX, REQUESTS_IN_FLIGHT_MAX};
 
-openraft::declare_raft_types!(
-    /// What openraft calls its type configuration.
-    pub(in crate::raft) TypeConfig:
-        D = Command,
-        R = Outcome,
-        NodeId = NodeId,
-        Node = BasicNode,
-);
+/// What openraft calls its type configuration. Its defaults but for our own types; its macro can't
+/// take a [`Responder`].
+///
+/// [`Responder`]: RaftTypeConfig::Responder
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(in crate::raft) struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Command;
+    type R = Outcome;
+    type NodeId = NodeId;
+    type Node = BasicNode;
+    type Term = u64;
+    type LeaderId = LeaderId<u64, NodeId>;
+    type Vote = Vote<Self::LeaderId>;
+    type Payload = EntryPayload<Command, NodeId, BasicNode>;
+    type Entry = Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type AsyncRuntime = TokioRuntime;
+    type Responder<T>
+        = Answer<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = BoxedErrorSource;
+}
 
 pub(in crate::raft) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 pub(in crate::raft) type LogIdOf = openraft::alias::LogIdOf<TypeConfig>;

@@ -180,30 +180,16 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use openraft::EntryPayload;
 
     use super::*;
-    use crate::raft::config::Timing;
-    use crate::raft::replica::ReplicaOptions;
-    use crate::types::clock::SystemClock;
+    use crate::raft::replica::tests::{alone, open};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_joint_change_that_was_left_halfway_is_finished() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let options = ReplicaOptions {
-            data: dir.path().into(),
-            url: "http://a".into(),
-            peers: Vec::new(),
-            name: None,
-            default_name: "a".into(),
-            quorum: 1,
-            timing: Timing::default(),
-            snapshot_log_bytes: 1 << 20,
-            keep_log_entries: 10,
-        };
-        let replica = Replica::open(options, Arc::new(SystemClock)).await.expect("it opens");
+        let replica = open(alone(dir.path())).await;
         replica.form().await.expect("it forms");
         // What the former leader has left behind.
         let me = replica.member().clone();

@@ -9,6 +9,7 @@ mod freshness;
 mod joining;
 mod lease;
 mod log_store;
+mod memory;
 mod network;
 mod quorum;
 mod reads;

@@ -82,7 +82,11 @@ impl Replica {
     }
 
     /// Returns once the published state holds everything that was committed when this was called.
-    async fn confirm(&self, policy: ReadPolicy, deadline: Deadline) -> Result<(), Error> {
+    pub(in crate::raft) async fn confirm(
+        &self,
+        policy: ReadPolicy,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         let late = || Error::unavailable("no quorum confirmed the leader in time");
         let confirmed = async {
             let linearizer = self

@@ -24,6 +24,7 @@ use crate::raft::freshness::Freshness;
 use crate::raft::joining::{self, Joining};
 use crate::raft::lease::Lease;
 use crate::raft::log_store::LogStore;
+use crate::raft::memory::Budget;
 use crate::raft::network::{Addresses, Network};
 use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
@@ -64,6 +65,8 @@ pub struct ReplicaOptions {
     pub snapshot_log_bytes: u64,
     /// Entries kept in the log behind a snapshot, for followers that are a little behind.
     pub keep_log_entries: u64,
+    /// The most memory that keys and values may take, in bytes; unbounded without it.
+    pub max_memory: Option<u64>,
 }
 
 /// One member of one group. Clones share it.
@@ -84,6 +87,7 @@ struct Inner {
     lease: Arc<Lease>,
     departure: Departure,
     receiving: Receiving,
+    budget: Option<Budget>,
     joining: Joining,
     recovered: Index,
     bound_until: Option<Instant>,
@@ -141,6 +145,7 @@ impl Replica {
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
             departure: Departure::new(dialer),
             receiving: Receiving::new(snapshots.clone(), stall),
+            budget: options.max_memory.map(Budget::new),
             joining: Joining::default(),
             formation: Mutex::default(),
             permits: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
@@ -434,6 +439,10 @@ impl Replica {
         &self.0.receiving
     }
 
+    pub(in crate::raft) fn budget(&self) -> Option<&Budget> {
+        self.0.budget.as_ref()
+    }
+
     pub(in crate::raft) fn joining(&self) -> &Joining {
         &self.0.joining
     }
@@ -452,3 +461,6 @@ fn stall_timeout(timing: Timing) -> Duration {
 pub(in crate::raft) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+pub(in crate::raft) mod tests;

@@ -55,7 +55,7 @@ impl Service for Replica {
             }
             Request::Propose { action, timeout_ms } => match action {
                 Action::Claim(_) | Action::Confirm { .. } | Action::Release { .. } => {
-                    let applied = self.propose(action, deadline(timeout_ms)).await;
+                    let applied = self.propose(action, None, deadline(timeout_ms)).await;
                     Reply::Proposed(applied.map(|applied| applied.outcome))
                 }
                 Action::Found { .. }
@@ -166,35 +166,19 @@ fn answer<E: std::fmt::Display>(reply: Result<Reply, E>) -> Reply {
 mod tests {
     use super::*;
     use crate::raft::config::Timing;
-    use crate::raft::replica::ReplicaOptions;
-    use crate::types::clock::SystemClock;
+    use crate::raft::replica::tests::{alone, open};
     use crate::types::ids::{LogId, Vote};
-
-    async fn open(data: &std::path::Path) -> Replica {
-        let options = ReplicaOptions {
-            data: data.into(),
-            url: "http://a".into(),
-            peers: Vec::new(),
-            name: None,
-            default_name: "a".into(),
-            quorum: 1,
-            timing: Timing::default(),
-            snapshot_log_bytes: 1 << 20,
-            keep_log_entries: 10,
-        };
-        Replica::open(options, Arc::new(SystemClock)).await.expect("it opens")
-    }
 
     /// The leader that it acknowledged may answer lease reads until the lease is over.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_restarted_replica_elects_nobody_while_its_former_lease_may_run() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let replica = open(dir.path()).await;
+        let replica = open(alone(dir.path())).await;
         replica.form().await.expect("it forms");
         replica.shutdown().await;
         drop(replica);
 
-        let replica = open(dir.path()).await;
+        let replica = open(alone(dir.path())).await;
         let node = NodeId(1);
         let request = VoteRequest {
             vote: Vote { term: 99, node, committed: false },

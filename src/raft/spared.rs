@@ -112,6 +112,8 @@ mod tests {
             quorum: 1,
             keys: 0,
             bytes: 0,
+            memory: 0,
+            max_memory: None,
             cluster: None,
             epoch: 0,
             wal_bytes: 0,

@@ -50,7 +50,8 @@ impl Published {
         self.0.load_full()
     }
 
-    fn publish(&self, state: &State) {
+    /// Shows `state` to readers from now on.
+    pub(in crate::raft) fn publish(&self, state: &State) {
         self.0.store(Arc::new(state.clone()));
     }
 }

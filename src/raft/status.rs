@@ -88,6 +88,8 @@ impl Replica {
             quorum,
             keys: state.map.len() as u64,
             bytes: state.bytes,
+            memory: state.memory(),
+            max_memory: self.options().max_memory,
             cluster: state.claim.as_ref().map(|claim| claim.topology.cluster),
             epoch: state.claim.as_ref().map_or(0, |claim| claim.topology.epoch),
             wal_bytes: self.wal().bytes(),

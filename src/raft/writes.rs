@@ -6,10 +6,14 @@
 
 use std::sync::Arc;
 
-use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, RaftError};
+use openraft::OptionalSend;
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
+use openraft::raft::responder::Responder;
+use tokio::sync::oneshot;
 
 use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
+use crate::raft::memory::Room;
 use crate::raft::replica::Replica;
 use crate::types::command::{Action, Command, Outcome};
 use crate::types::deadline::Deadline;
@@ -24,22 +28,47 @@ pub(in crate::raft) struct Applied {
     pub(in crate::raft) outcome: Outcome,
 }
 
+/// Where openraft leaves what came of a command. It keeps this until the entry is applied or cut
+/// from the log, or until it ends, whether somebody still waits for it or not.
+pub(in crate::raft) struct Answer<T> {
+    to: oneshot::Sender<T>,
+    room: Option<Room>,
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Answer<T> {
+    fn on_complete(self, result: T) {
+        // First, so that whoever hears of his write can have its room.
+        drop(self.room);
+        // Whoever waited may have gone when his time was over.
+        drop(self.to.send(result));
+    }
+}
+
 impl Replica {
-    /// Takes one command through the log, until it is applied here.
+    /// Takes one command through the log, until it is applied here. Its room is given back when
+    /// its fate is settled, not when `deadline` is over.
     pub(in crate::raft) async fn propose(
         &self,
         action: Action,
+        room: Option<Room>,
         deadline: Deadline,
     ) -> Result<Applied, Error> {
         let ts = self.clock().now_ms();
         let early = planted::bug(Bug::AckMinority);
         let deadline = if early { deadline.at_most(planted::PATIENCE) } else { deadline };
-        let write = self.raft().client_write(Command { ts, action });
+        let stopped = || Error::outcome_unknown("the replica stopped meanwhile");
+        let write = async {
+            let (to, answered) = oneshot::channel();
+            let write =
+                self.raft().client_write_ff(Command { ts, action }, Some(Answer { to, room }));
+            write.await.map_err(|_| stopped())?;
+            answered.await.map_err(|_| stopped())?.map_err(|error| self.write_failed(error))
+        };
         match tokio::time::timeout_at(deadline.instant().into(), write).await {
             Ok(Ok(response)) => {
                 Ok(Applied { index: response.log_id.index, ts, outcome: response.data })
             }
-            Ok(Err(error)) => Err(self.write_failed(error)),
+            Ok(Err(error)) => Err(error),
             Err(_) if early => Ok(self.as_if_applied(ts)),
             Err(_) => Err(Error::outcome_unknown("no quorum acknowledged it in time")),
         }
@@ -58,7 +87,8 @@ impl Replica {
         action: Action,
         deadline: Deadline,
     ) -> Result<Written, Error> {
-        let applied = self.propose(action, deadline).await?;
+        let room = self.admit(&action, deadline).await?;
+        let applied = self.propose(action, room, deadline).await?;
         let (version, existed) = match applied.outcome {
             Outcome::Written { version, existed } => (version, existed),
             Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
@@ -69,6 +99,9 @@ impl Replica {
             }
         };
         let acks = self.acknowledged(applied.index, deadline).await?;
+        if let Some(budget) = self.budget() {
+            budget.note(self.published());
+        }
         let state = self.published().load();
         let Some((_, group)) = &state.group else {
             return Err(Error::outcome_unknown("the group has no name"));
@@ -83,20 +116,17 @@ impl Replica {
         })
     }
 
-    fn write_failed(&self, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Error {
+    fn write_failed(&self, error: ClientWriteError<TypeConfig>) -> Error {
         match error {
-            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-                self.not_leader(&forward)
-            }
-            RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
+            ClientWriteError::ForwardToLeader(forward) => self.not_leader(&forward),
+            ClientWriteError::LogEntryDiscarded(_) => {
                 Error::outcome_unknown("the leader changed while it was replicated")
             }
             // Neither is possible for a plain command; nothing is promised then.
-            RaftError::APIError(
-                ClientWriteError::ChangeMembershipError(_)
-                | ClientWriteError::PreconditionFailed(_),
-            ) => Error::outcome_unknown("the group gave another answer"),
-            RaftError::Fatal(_) => Error::outcome_unknown("the replica stopped meanwhile"),
+            ClientWriteError::ChangeMembershipError(_)
+            | ClientWriteError::PreconditionFailed(_) => {
+                Error::outcome_unknown("the group gave another answer")
+            }
         }
     }
 

@@ -237,6 +237,10 @@ pub struct ShardStatus {
     pub keys: u64,
     /// Bytes of keys and values in its state.
     pub bytes: u64,
+    /// What these keys count for in memory, in bytes.
+    pub memory: u64,
+    /// The most that they may, in bytes; `None` without a bound.
+    pub max_memory: Option<u64>,
     /// The ring that claimed the group.
     pub cluster: Option<ClusterId>,
     /// The epoch of that claim, 0 without one.

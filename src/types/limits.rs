@@ -11,6 +11,11 @@ pub const VERSION_MAX: u64 = (1 << 53) - 1;
 pub const VALUE_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
 /// The largest `--max-value-size` that is accepted, in bytes.
 pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The smallest `--max-memory`, in bytes.
+pub const MEMORY_BUDGET_BYTES_MIN: u64 = 1024 * 1024;
+/// The part of a memory budget, in percent, that must be free before it is said to be so again:
+/// a group that stays full is told of once.
+pub const MEMORY_FREE_PERCENT: u64 = 5;
 /// The longest group name (`--id`), in bytes.
 pub const GROUP_NAME_BYTES_MAX: usize = 128;
 /// The most groups in one ring.

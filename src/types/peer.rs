@@ -17,7 +17,7 @@ use crate::types::log::{Entry, StoredMembership};
 use crate::types::topology::{Claim, Member};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

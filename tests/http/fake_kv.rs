@@ -136,6 +136,8 @@ impl ShardFace for Fake {
             quorum: 1,
             keys: 3,
             bytes: 30,
+            memory: 900,
+            max_memory: None,
             cluster: None,
             epoch: 0,
             wal_bytes: 100,

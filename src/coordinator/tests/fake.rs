@@ -229,6 +229,8 @@ impl Group {
             quorum: 1,
             keys: self.map.len() as u64,
             bytes: 0,
+            memory: 0,
+            max_memory: None,
             cluster: None,
             epoch: self.epoch(),
             wal_bytes: 0,

@@ -202,7 +202,7 @@ pub(in crate::raft) async fn found(replica: Replica) {
             let named = lock(replica.formation()).name.clone().or_else(|| options.name.clone());
             let name = named.unwrap_or_else(|| options.default_name.clone());
             let deadline = Deadline::after(options.timing.election_timeout_max);
-            match replica.propose(Action::Found { group, name }, deadline).await {
+            match replica.propose(Action::Found { group, name }, None, deadline).await {
                 Ok(_) => continue,
                 Err(error) => tracing::debug!(%error, "could not name the group yet"),
             }

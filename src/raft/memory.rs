@@ -1,0 +1,162 @@
+//! Keeps the map within this process's memory budget, by refusing puts before they are in any log.
+//!
+//! Only a leader decides, and only before it proposes: what is committed is applied by every
+//! replica, whatever its own budget is. Puts that are on their way through the log count too, each
+//! with its whole item, and until the log has settled what becomes of it, however long that takes
+//! and whoever has ceased to wait. So no burst of puts exceeds the budget by a byte:
+//!
+//! - Let U be the memory of the map if each key had the largest item among the one that it has and
+//!   those on their way to it. Whatever becomes of the puts on their way, the map never takes more.
+//! - U is at most what is counted here, the map and everything on its way. A put that makes an item
+//!   of `held` bytes one of `asked` raises U by `asked - held` at most, or not at all if that is
+//!   less than nothing. It is admitted only if U stays within the budget, or is not raised.
+//!
+//! Hence a put that makes its key no larger is never refused, nor is a delete; and a put may be
+//! refused early, by as much as is on its way. The map can be larger than the budget only if it
+//! was so when this replica began to lead: another leader had a larger one.
+
+use std::sync::{Arc, Mutex};
+
+use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+
+use crate::raft::replica::{Replica, lock};
+use crate::raft::state_machine::Published;
+use crate::raft::wire;
+use crate::store::state::{State, WrongShard, memory_of};
+use crate::types::command::{Action, Write};
+use crate::types::deadline::Deadline;
+use crate::types::error::{Error, Space};
+use crate::types::ids::{LogId, NodeId, Vote};
+use crate::types::key::Key;
+use crate::types::limits::MEMORY_FREE_PERCENT;
+use crate::types::value::Value;
+
+/// What the map of one replica may take, and what is on its way into it.
+#[derive(Debug)]
+pub(in crate::raft) struct Budget {
+    max: u64,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    /// The memory of the items of puts whose fate the log has not settled yet.
+    on_the_way: u64,
+    /// The most that was refused since there was room for everybody.
+    refused: Option<u64>,
+}
+
+/// The room that a put has been given; dropped when the log has settled what becomes of it.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::raft) struct Room {
+    bytes: u64,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        lock(&self.ledger).on_the_way -= self.bytes;
+    }
+}
+
+impl Replica {
+    /// Room for what a command adds to the map, if that is bounded; refuses it if there is none.
+    pub(in crate::raft) async fn admit(
+        &self,
+        action: &Action,
+        deadline: Deadline,
+    ) -> Result<Option<Room>, Error> {
+        let Some(budget) = self.budget() else { return Ok(None) };
+        let (key, value) = match action {
+            Action::Put { key, value }
+            | Action::Conditional { key, write: Write::Put { value }, .. } => (key, value),
+            Action::Delete { .. }
+            | Action::Conditional { write: Write::Delete, .. }
+            | Action::Found { .. }
+            | Action::Claim(_)
+            | Action::Confirm { .. }
+            | Action::Release { .. } => return Ok(None),
+        };
+        let vote = wire::vote(&self.raft().server_metrics().borrow_watched().vote);
+        let applied = self.published().load().applied;
+        // One round makes sure that everything before is applied, and of who leads.
+        if !counts_all(&vote, self.member().node, applied.as_ref()) {
+            self.confirm(ReadPolicy::ReadIndex, deadline).await?;
+        }
+        budget.admit(self.published(), key, value).map(Some)
+    }
+}
+
+/// Whether a replica with this vote leads and has applied an entry of its own in this leadership.
+/// What former leaders have admitted, itself among them, has no room here until it is applied: it
+/// all stands before that entry.
+fn counts_all(vote: &Vote, node: NodeId, applied: Option<&LogId>) -> bool {
+    let leads = vote.committed && vote.node == node;
+    leads && applied.is_some_and(|id| (id.term, id.leader) == (vote.term, node))
+}
+
+impl Budget {
+    /// A budget of `max` bytes.
+    pub(in crate::raft) fn new(max: u64) -> Self {
+        Self { max, ledger: Arc::default() }
+    }
+
+    fn admit(&self, published: &Published, key: &Key, value: &Value) -> Result<Room, Error> {
+        let asked = memory_of(key, value);
+        let mut ledger = lock(&self.ledger);
+        // Loaded under the lock: what was applied is published before its room is given back, so
+        // that nothing is missing in both.
+        let state = published.load();
+        ledger.note(&state, self.max);
+        let held = state.map.get(key).map_or(0, |item| memory_of(key, &item.value));
+        if !fits(asked, held, state.memory() + ledger.on_the_way, self.max) {
+            state.check_owned(key).map_err(|WrongShard { epoch }| Error::WrongShard { epoch })?;
+            ledger.refuse(&state, asked, self.max);
+            return Err(Error::NoRoom(Space::Memory { max: self.max }));
+        }
+        ledger.on_the_way += asked;
+        Ok(Room { bytes: asked, ledger: Arc::clone(&self.ledger) })
+    }
+
+    /// Looks whether there is room again, and says so.
+    pub(in crate::raft) fn note(&self, published: &Published) {
+        let mut ledger = lock(&self.ledger);
+        ledger.note(&published.load(), self.max);
+    }
+}
+
+/// Whether a put that makes an item of `held` bytes, 0 for none, one of `asked` fits to what is
+/// counted.
+fn fits(asked: u64, held: u64, counted: u64, max: u64) -> bool {
+    asked <= held || counted + (asked - held) <= max
+}
+
+impl Ledger {
+    /// Says so if this is the first put to be refused. One that is larger than the whole budget
+    /// says nothing about how full that is.
+    fn refuse(&mut self, state: &State, asked: u64, max: u64) {
+        if asked > max {
+            return;
+        }
+        if self.refused.is_none() {
+            let (memory, max_memory) = (state.memory(), max);
+            tracing::warn!(memory, max_memory, "out of memory budget: refusing puts");
+        }
+        self.refused = self.refused.max(Some(asked));
+    }
+
+    fn note(&mut self, state: &State, max: u64) {
+        let Some(refused) = self.refused else { return };
+        let wanted = refused.max(max / 100 * MEMORY_FREE_PERCENT);
+        if state.memory() + self.on_the_way + wanted <= max {
+            self.refused = None;
+            let (memory, max_memory) = (state.memory(), max);
+            tracing::warn!(memory, max_memory, "within the memory budget again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
