@@ -59,6 +59,8 @@ pub struct ShardOptions {
     pub keep_log_entries: u64,
     /// The most memory that keys and values may take, in bytes; unbounded without it.
     pub max_memory: Option<u64>,
+    /// What is kept free on the disk, in bytes.
+    pub min_free_disk: u64,
 }
 
 /// What a coordinator is started with; checked already.
@@ -286,6 +288,7 @@ fn dev_plan(options: &DevOptions) -> anyhow::Result<Vec<Vec<ShardOptions>>> {
         snapshot_log_bytes: crate::types::limits::SNAPSHOT_LOG_BYTES_DEFAULT,
         keep_log_entries: crate::types::limits::KEEP_LOG_ENTRIES_DEFAULT,
         max_memory: options.max_memory,
+        min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
     };
     let group = |group| (0..options.replicas).map(|replica| shard(group, replica)).collect();
     Ok((0..options.shards).map(group).collect())
@@ -307,6 +310,7 @@ fn replica_options(options: &ShardOptions) -> ReplicaOptions {
         snapshot_log_bytes: options.snapshot_log_bytes,
         keep_log_entries: options.keep_log_entries,
         max_memory: options.max_memory,
+        min_free_disk: options.min_free_disk,
     }
 }
 

@@ -17,6 +17,7 @@ mod dev;
 mod failover;
 mod fast_failover;
 mod forming;
+mod full_disk;
 mod harness;
 mod impostor;
 mod memory_budget;

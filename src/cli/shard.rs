@@ -73,6 +73,9 @@ pub(super) struct ShardArgs {
     /// 0 for no limit
     #[arg(long, env = "SAGE_MAX_MEMORY", value_name = "SIZE", default_value = "0", value_parser = parse_bytes)]
     max_memory: u64,
+    /// Keep this much free on the disk: with less, and room for a snapshot, writes are refused
+    #[arg(long, env = "SAGE_MIN_FREE_DISK", value_name = "SIZE", default_value = "128MiB", value_parser = parse_bytes)]
+    min_free_disk: u64,
 }
 
 impl ShardArgs {
@@ -123,6 +126,7 @@ impl ShardArgs {
             snapshot_log_bytes: self.snapshot_log_size,
             keep_log_entries: self.keep_log_entries,
             max_memory: check::max_memory(self.max_memory)?,
+            min_free_disk: self.min_free_disk,
         })
     }
 
@@ -193,6 +197,7 @@ mod tests {
             snapshot_log_bytes: 64 * 1024 * 1024,
             keep_log_entries: 50_000,
             max_memory: None,
+            min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
         };
         assert_eq!(options(""), Ok(expected));
     }

@@ -137,6 +137,7 @@ mod tests {
             bytes: 1536,
             memory: 11776,
             max_memory: None,
+            disk_full: false,
             cluster: None,
             epoch: 0,
             wal_bytes: 0,

@@ -62,13 +62,13 @@ impl Drop for Room {
 }
 
 impl Replica {
-    /// Room for what a command adds to the map, if that is bounded; refuses it if there is none.
+    /// Room for what a command adds to the map, if that is bounded; refuses it if there is none, there or
+    /// on the disk.
     pub(in crate::raft) async fn admit(
         &self,
         action: &Action,
         deadline: Deadline,
     ) -> Result<Option<Room>, Error> {
-        let Some(budget) = self.budget() else { return Ok(None) };
         let (key, value) = match action {
             Action::Put { key, value }
             | Action::Conditional { key, write: Write::Put { value }, .. } => (key, value),
@@ -79,6 +79,8 @@ impl Replica {
             | Action::Confirm { .. }
             | Action::Release { .. } => return Ok(None),
         };
+        self.admit_on_disk(key)?;
+        let Some(budget) = self.budget() else { return Ok(None) };
         let vote = wire::vote(&self.raft().server_metrics().borrow_watched().vote);
         let applied = self.published().load().applied;
         // One round makes sure that everything before is applied, and of who leads.

@@ -4,6 +4,7 @@ mod as_of;
 mod compaction;
 mod config;
 mod departure;
+mod disk_room;
 mod formation;
 mod freshness;
 mod joining;

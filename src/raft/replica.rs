@@ -19,6 +19,7 @@ use crate::raft::as_of::AsOf;
 use crate::raft::compaction;
 use crate::raft::config::{Raft, Timing, config};
 use crate::raft::departure::{self, Departure};
+use crate::raft::disk_room::{self, DiskRoom};
 use crate::raft::formation;
 use crate::raft::freshness::Freshness;
 use crate::raft::joining::{self, Joining};
@@ -67,6 +68,8 @@ pub struct ReplicaOptions {
     pub keep_log_entries: u64,
     /// The most memory that keys and values may take, in bytes; unbounded without it.
     pub max_memory: Option<u64>,
+    /// What is kept free on the disk, in bytes.
+    pub min_free_disk: u64,
 }
 
 /// One member of one group. Clones share it.
@@ -88,6 +91,7 @@ struct Inner {
     departure: Departure,
     receiving: Receiving,
     budget: Option<Budget>,
+    disk_room: DiskRoom,
     joining: Joining,
     recovered: Index,
     bound_until: Option<Instant>,
@@ -146,6 +150,7 @@ impl Replica {
             departure: Departure::new(dialer),
             receiving: Receiving::new(snapshots.clone(), stall),
             budget: options.max_memory.map(Budget::new),
+            disk_room: DiskRoom::new(options.min_free_disk),
             joining: Joining::default(),
             formation: Mutex::default(),
             permits: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
@@ -178,6 +183,7 @@ impl Replica {
             self.spawn(async move { bound.unbound().await });
         }
         self.spawn(compaction::run(self.clone()));
+        self.spawn(disk_room::watch(self.clone()));
         self.spawn(formation::found(self.clone()));
         self.spawn(joining::finish(self.clone()));
         self.spawn(departure::watch(self.clone()));
@@ -437,6 +443,10 @@ impl Replica {
 
     pub(in crate::raft) fn receiving(&self) -> &Receiving {
         &self.0.receiving
+    }
+
+    pub(in crate::raft) fn disk_room(&self) -> &DiskRoom {
+        &self.0.disk_room
     }
 
     pub(in crate::raft) fn budget(&self) -> Option<&Budget> {

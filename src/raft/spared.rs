@@ -114,6 +114,7 @@ mod tests {
             bytes: 0,
             memory: 0,
             max_memory: None,
+            disk_full: false,
             cluster: None,
             epoch: 0,
             wal_bytes: 0,

@@ -90,6 +90,7 @@ impl Replica {
             bytes: state.bytes,
             memory: state.memory(),
             max_memory: self.options().max_memory,
+            disk_full: self.disk_room().is_full(),
             cluster: state.claim.as_ref().map(|claim| claim.topology.cluster),
             epoch: state.claim.as_ref().map_or(0, |claim| claim.topology.epoch),
             wal_bytes: self.wal().bytes(),

@@ -65,6 +65,12 @@ impl DataDir {
     }
 }
 
+/// What this user may still write on the file system of a directory, in bytes.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stats = rustix::fs::statvfs(dir)?;
+    Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+}
+
 /// Moves everything that a replica has acknowledged out of its data directory, to
 /// `<name>.damaged-<n>` beside it; returns where it is now. What is left is the directory of a
 /// replica that never was. A crash in between leaves one that has lost its log or snapshot.
@@ -119,6 +125,13 @@ mod tests {
             assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
         }
         assert_eq!(fs::read(&file).unwrap(), b"text");
+    }
+
+    #[test]
+    fn what_is_free_can_be_told_of_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(free_bytes(dir.path()).unwrap() > 0);
+        assert!(free_bytes(&dir.path().join("nowhere")).is_err());
     }
 
     #[test]

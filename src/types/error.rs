@@ -32,8 +32,10 @@ pub enum Space {
         /// Its budget, in bytes.
         max: u64,
     },
-    /// The leader's disk. Nobody says so yet: a replica that can't write its log ends.
-    #[error("the disk is full; delete files, or add space")]
+    /// The leader's disk.
+    #[error(
+        "the leader's disk is nearly full: less than --min-free-disk is left; delete files, or add space"
+    )]
     Disk,
 }
 

@@ -241,6 +241,8 @@ pub struct ShardStatus {
     pub memory: u64,
     /// The most that they may, in bytes; `None` without a bound.
     pub max_memory: Option<u64>,
+    /// Whether its disk is nearly full: as a leader it refuses puts.
+    pub disk_full: bool,
     /// The ring that claimed the group.
     pub cluster: Option<ClusterId>,
     /// The epoch of that claim, 0 without one.

@@ -115,6 +115,11 @@ pub const LEASE_MAX: Duration = Duration::from_secs(1);
 /// The slowest link that replication makes progress on, in bytes a second: one message may be a
 /// whole value.
 pub const APPEND_BYTES_PER_SECOND_MIN: u32 = 128 * 1024;
+/// What a replica keeps free on its disk, in bytes, unless `--min-free-disk` says otherwise: several
+/// segments of log.
+pub const MIN_FREE_DISK_DEFAULT: u64 = 128 * 1024 * 1024;
+/// How often a replica looks at how full its disk is.
+pub const DISK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The most directories of damaged metadata that are kept for people to look at.
 pub const META_DAMAGED_MAX: u32 = 4;
 /// The most damaged logs and snapshots of a replica that are kept for people to look at: they may

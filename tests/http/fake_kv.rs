@@ -138,6 +138,7 @@ impl ShardFace for Fake {
             bytes: 30,
             memory: 900,
             max_memory: None,
+            disk_full: false,
             cluster: None,
             epoch: 0,
             wal_bytes: 100,

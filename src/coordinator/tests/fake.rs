@@ -231,6 +231,7 @@ impl Group {
             bytes: 0,
             memory: 0,
             max_memory: None,
+            disk_full: false,
             cluster: None,
             epoch: self.epoch(),
             wal_bytes: 0,

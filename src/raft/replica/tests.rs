@@ -18,6 +18,7 @@ pub(in crate::raft) fn alone(data: &Path) -> ReplicaOptions {
         snapshot_log_bytes: 1 << 20,
         keep_log_entries: 10,
         max_memory: None,
+        min_free_disk: 0,
     }
 }
 
