@@ -84,10 +84,12 @@ fn void_reasons(setup: &Setup, counts: Counts, unread: usize, faults: &[Fault]) 
     if unread > 0 {
         reasons.push(format!("{unread} keys could not be read at the end"));
     }
-    let kinds: BTreeMap<String, bool> = faults.iter().fold(BTreeMap::new(), |mut kinds, fault| {
+    // Those that were asked for by name, and of a mix those that were drawn.
+    let named = setup.nemesis.iter().filter(|name| *name != "none" && *name != "mix");
+    let mut kinds: BTreeMap<String, bool> = named.map(|name| (name.clone(), false)).collect();
+    for fault in faults {
         *kinds.entry(name_of(&fault.kind)).or_default() |= fault.hold == Hold::Installed;
-        kinds
-    });
+    }
     for (kind, _) in kinds.iter().filter(|(_, installed)| !**installed) {
         reasons.push(format!("no fault of the kind {kind} took hold"));
     }

@@ -73,6 +73,23 @@ fn a_run_is_valid_only_if_enough_happened() {
 }
 
 #[test]
+fn a_kind_that_was_asked_for_must_take_hold() {
+    let nemesis = |names: &[&str]| {
+        let nemesis = names.iter().map(|name| (*name).to_string()).collect();
+        let setup = Setup { nemesis, ..setup() };
+        let faults = [fault(Hold::Installed, Some(1))];
+        let events = writes(&[(1, Stage::Ok)]);
+        judge(setup, Evidence::default(), Checked::default(), &events, &faults)
+    };
+    assert_eq!(nemesis(&["kill"]).verdict, Verdict::Valid);
+    let void = nemesis(&["kill", "pause"]);
+    let reasons = vec!["no fault of the kind pause took hold".to_string()];
+    assert_eq!((void.verdict, void.reasons), (Verdict::Void, reasons));
+    // Which kinds of a mix are drawn, and whether at all, is left to the seed.
+    assert_eq!(nemesis(&["mix"]).verdict, Verdict::Valid);
+}
+
+#[test]
 fn an_anomaly_is_one_also_when_little_happened() {
     let evidence = Evidence { died: vec!["g1-r1 ended".into()], ..Evidence::default() };
     let results = judge(setup(), evidence, Checked::default(), &[], &[]);
