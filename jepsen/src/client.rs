@@ -1,16 +1,20 @@
 //! Sends one operation to a server and says what its answer means, in the words of the HTTP API:
-//! only `504` and a connection that broke leave the fate of a write open.
+//! only `504` and a connection that broke leave the fate of a write open. What the API does not
+//! allow is a broken promise of its own: another status, a body that says something else than its
+//! status, no answer long after the deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use reqwest::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{RequestBuilder, StatusCode};
-use sagedb::types::http::{ErrorBody, GetBody, HEADER_LAG, PATH_KV, WriteBody};
+use sagedb::types::error::WriteOutcome;
+use sagedb::types::http::{ErrorBody, GetBody, HEADER_INDEX, HEADER_LAG, PATH_KV, WriteBody};
 
 /// What each request asks the server to keep to.
 const DEADLINE: &str = "2s";
-/// Longer than that: a server that takes so long hangs.
+/// Longer than that, and than anybody is kept from answering: a server that takes so long hangs.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A server that clients ask.
@@ -52,12 +56,25 @@ pub(crate) enum Body {
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// It was acknowledged, with this version.
-    Ok(Option<u64>),
+    /// It was acknowledged.
+    Ok(Acknowledged),
     /// It has not and never will take effect.
     Failed(String),
     /// Nobody knows.
     Unknown(String),
+    /// Nobody knows, and no server may answer like that.
+    Bad(String),
+}
+
+/// What an acknowledgement says; nothing, if it was cut off after its status.
+#[derive(Debug, Default)]
+pub(crate) struct Acknowledged {
+    /// The key's version.
+    pub(crate) version: Option<u64>,
+    /// Of a delete, whether there was something to remove.
+    pub(crate) existed: Option<bool>,
+    /// The group that it was written to.
+    pub(crate) group: Option<Arc<str>>,
 }
 
 /// How fresh a read shall be.
@@ -80,6 +97,17 @@ pub(crate) struct Found {
     pub(crate) version: Option<u64>,
     /// How old this may be, in milliseconds; `None` where it does not say.
     pub(crate) lag_ms: Option<u64>,
+    /// The group that it was read from.
+    pub(crate) group: Option<Arc<str>>,
+}
+
+/// Why a read returned nothing.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// Nobody could or would say.
+    Refused(String),
+    /// No server may answer like that.
+    Bad(String),
 }
 
 /// One client with connections of its own.
@@ -116,7 +144,8 @@ impl Client {
             Condition::Version(0) => request.header(IF_NONE_MATCH, "*"),
             Condition::Version(version) => request.header(IF_MATCH, format!("\"{version}\"")),
         };
-        written(request.query(&[("key", key), ("timeout", DEADLINE)])).await
+        let deletes = matches!(body, Body::Nothing);
+        written(request.query(&[("key", key), ("timeout", DEADLINE)]), deletes).await
     }
 
     /// Reads a key.
@@ -125,49 +154,106 @@ impl Client {
         server: &Server,
         key: &str,
         freshness: Freshness,
-    ) -> Result<Found, String> {
+    ) -> Result<Found, Unread> {
         let consistency = match freshness {
             Freshness::Linearizable => "linearizable",
             Freshness::Lease => "lease",
             Freshness::Stale => "stale",
         };
         let query = [("key", key), ("consistency", consistency), ("timeout", DEADLINE)];
-        let answer = self.http.get(&server.kv).query(&query).send().await;
-        let answer = answer.map_err(|error| format!("{error:?}"))?;
-        let status = answer.status();
-        let lag = answer.headers().get(HEADER_LAG).and_then(|lag| lag.to_str().ok());
-        let lag_ms = lag.and_then(|lag| lag.parse().ok());
-        let body = answer.bytes().await.map_err(|error| format!("{error:?}"))?;
-        if serde_json::from_slice::<ErrorBody>(&body).is_ok() {
-            return Err(format!("{status} {}", String::from_utf8_lossy(&body)));
-        }
-        let read: GetBody = serde_json::from_slice(&body)
-            .map_err(|error| format!("{status}: {error}: {}", String::from_utf8_lossy(&body)))?;
-        match (read.found, read.value) {
-            (false, None) => Ok(Found { lag_ms, ..Found::default() }),
-            (true, Some(json)) => {
-                Ok(Found { json: Some(json.get().into()), version: read.version, lag_ms })
-            }
-            (true, None) | (false, Some(_)) => Err(format!("{status}: found and value disagree")),
-        }
+        let broken = |error: reqwest::Error| {
+            let reason = format!("{error:?}");
+            if error.is_timeout() { Unread::Bad(reason) } else { Unread::Refused(reason) }
+        };
+        let answer = self.http.get(&server.kv).query(&query).send().await.map_err(broken)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.map_err(broken)?;
+        found(status, &headers, &body)
     }
 }
 
-async fn written(request: RequestBuilder) -> Written {
+/// What a whole answer to a read says.
+fn found(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Found, Unread> {
+    let text = format!("{status} {}", String::from_utf8_lossy(body));
+    if let Ok(error) = serde_json::from_slice::<ErrorBody>(body) {
+        let allowed = may_refuse(status) && error.outcome.is_none();
+        return Err(if allowed { Unread::Refused(text) } else { Unread::Bad(text) });
+    }
+    let read: GetBody = serde_json::from_slice(body)
+        .map_err(|error| Unread::Bad(format!("not the body of a read: {error}: {text}")))?;
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let lag_ms = header(HEADER_LAG).and_then(|lag| lag.parse().ok());
+    let group = group(headers);
+    match (status, read.found, read.value) {
+        _ if group.is_none() => Err(Unread::Bad(format!("no {HEADER_INDEX}: {text}"))),
+        (StatusCode::NOT_FOUND, false, None) => Ok(Found { lag_ms, group, ..Found::default() }),
+        (StatusCode::OK, true, Some(json)) if read.version.is_some() => {
+            Ok(Found { json: Some(json.get().into()), version: read.version, lag_ms, group })
+        }
+        _ => Err(Unread::Bad(format!("status and body disagree: {text}"))),
+    }
+}
+
+async fn written(request: RequestBuilder, deletes: bool) -> Written {
     let answer = match request.send().await {
         Ok(answer) => answer,
         Err(error) if error.is_connect() => return Written::Failed(format!("{error:?}")),
+        Err(error) if error.is_timeout() => return Written::Bad(format!("{error:?}")),
         Err(error) => return Written::Unknown(format!("{error:?}")),
     };
-    let status = answer.status();
-    // A status alone decides: its body may be cut off.
-    let body = answer.bytes().await.unwrap_or_default();
-    if status.is_success() {
-        return Written::Ok(serde_json::from_slice::<WriteBody>(&body).ok().map(|ok| ok.version));
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    // A status alone decides, if its body is cut off.
+    match answer.bytes().await {
+        Ok(body) => answered((status, &headers), &body, deletes),
+        Err(_) if status.is_success() => {
+            Written::Ok(Acknowledged { group: group(&headers), ..Acknowledged::default() })
+        }
+        Err(error) if status == StatusCode::GATEWAY_TIMEOUT => {
+            Written::Unknown(format!("{status} {error:?}"))
+        }
+        Err(error) => Written::Failed(format!("{status} {error:?}")),
     }
-    let reason = format!("{status} {}", String::from_utf8_lossy(&body));
-    if status == StatusCode::GATEWAY_TIMEOUT {
-        return Written::Unknown(reason);
-    }
-    Written::Failed(reason)
 }
+
+/// What a whole answer to a write says.
+fn answered((status, headers): (StatusCode, &HeaderMap), body: &[u8], deletes: bool) -> Written {
+    let text = format!("{status} {}", String::from_utf8_lossy(body));
+    if status == StatusCode::OK {
+        let Ok(ok) = serde_json::from_slice::<WriteBody>(body) else { return Written::Bad(text) };
+        let group = group(headers);
+        if !ok.ok || ok.acks < ok.quorum || ok.existed.is_some() != deletes || group.is_none() {
+            return Written::Bad(text);
+        }
+        return Written::Ok(Acknowledged { version: Some(ok.version), existed: ok.existed, group });
+    }
+    let Ok(error) = serde_json::from_slice::<ErrorBody>(body) else { return Written::Bad(text) };
+    match error.outcome {
+        Some(WriteOutcome::Unknown) if status == StatusCode::GATEWAY_TIMEOUT => {
+            Written::Unknown(text)
+        }
+        Some(WriteOutcome::NotApplied) if may_refuse(status) => Written::Failed(text),
+        _ => Written::Bad(text),
+    }
+}
+
+/// Whether a server may refuse what is asked here like that: nothing is wrong with the requests.
+fn may_refuse(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::PRECONDITION_FAILED
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::INSUFFICIENT_STORAGE
+    )
+}
+
+/// The group that an answer says that it comes from.
+fn group(headers: &HeaderMap) -> Option<Arc<str>> {
+    let index = headers.get(HEADER_INDEX)?.to_str().ok()?;
+    let (group, index) = index.rsplit_once(':')?;
+    index.parse::<u64>().is_ok().then(|| group.into())
+}
+
+#[cfg(test)]
+mod tests;

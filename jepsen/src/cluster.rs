@@ -96,11 +96,11 @@ impl Cluster {
         let flags = FLAGS.map(String::from);
         for group in 0..layout.groups {
             let ports = &layout.ports[layout.group(group)];
-            let flags = [flags.as_slice(), &["--id".into(), format!("g{}", group + 1)]].concat();
+            let flags = [flags.as_slice(), &["--id".into(), group_name(group)]].concat();
             for (at, port) in ports.iter().enumerate() {
                 let peers = ports.iter().filter(|peer| *peer != port);
                 let peers: Vec<String> = peers.copied().map(url_of).collect();
-                let name = format!("g{}-r{}", group + 1, at + 1);
+                let name = format!("{}-r{}", group_name(group), at + 1);
                 made.push(Node::shard(program, directory, (&name, *port), &peers, &flags));
             }
         }
@@ -181,6 +181,11 @@ impl Cluster {
     /// The replicas of one group.
     pub(crate) fn group(&self, group: usize) -> std::ops::Range<usize> {
         self.layout.group(group)
+    }
+
+    /// Which group a replica belongs to.
+    pub(crate) fn group_of(&self, at: usize) -> usize {
+        at / self.layout.replicas
     }
 
     /// All replicas.
@@ -311,4 +316,9 @@ impl Cluster {
     fn lock(&self) -> MutexGuard<'_, Vec<Node>> {
         self.nodes.lock().expect("nobody panics while he starts or kills")
     }
+}
+
+/// What the `group`-th group is called, counted from 0.
+pub(crate) fn group_name(group: usize) -> String {
+    format!("g{}", group + 1)
 }

@@ -191,6 +191,8 @@ mod tests {
             value,
             node,
             version: None,
+            existed: None,
+            group: None,
             lag_ms: None,
             error: None,
         }
@@ -202,6 +204,7 @@ mod tests {
             what: "kill \"n1\"".into(),
             begin,
             end,
+            groups: Vec::new(),
             hold: Hold::Installed,
             leader: false,
             failover_ms: None,

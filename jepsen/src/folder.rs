@@ -8,37 +8,27 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::history::Event;
-use crate::nemesis::Fault;
-use crate::results::{Results, Setup};
+use crate::results::Results;
+use crate::stored::Stored;
 use crate::{edn, page, stored};
 
 /// Writes down what happened, before anybody has judged it.
-pub(crate) fn keep_history(
-    folder: &Path,
-    setup: &Setup,
-    events: &[Event],
-    faults: &[Fault],
-) -> Result<()> {
-    stored::save(&folder.join("history.jsonl"), setup, events, faults)?;
+pub(crate) fn keep_history(folder: &Path, stored: &Stored) -> Result<()> {
+    stored::save(&folder.join("history.jsonl"), stored)?;
     let file = std::fs::File::create(folder.join("history.edn"))?;
     let mut file = std::io::BufWriter::new(file);
-    edn::write(&mut file, events, faults).and_then(|()| file.flush()).context("history.edn")
+    edn::write(&mut file, &stored.events, &stored.faults)
+        .and_then(|()| file.flush())
+        .context("history.edn")
 }
 
-/// Writes down everything.
-pub(crate) fn keep(
-    folder: &Path,
-    results: &Results,
-    events: &[Event],
-    faults: &[Fault],
-) -> Result<()> {
-    keep_history(folder, &results.setup, events, faults)?;
+/// Writes down what that has shown.
+pub(crate) fn keep_results(folder: &Path, results: &Results, stored: &Stored) -> Result<()> {
     let write = |name: &str, text: String| {
         std::fs::write(folder.join(name), text).with_context(|| format!("{name} can't be written"))
     };
     write("results.json", serde_json::to_string_pretty(results)?)?;
-    write("report.html", page::render(results, events, faults))
+    write("report.html", page::render(results, &stored.events, &stored.faults))
 }
 
 /// Deletes the servers' data directories, and keeps what the servers printed.

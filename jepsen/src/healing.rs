@@ -10,22 +10,24 @@ use sagedb::types::http::{Role, ShardStatus};
 use tokio::task::JoinSet;
 
 use crate::checker::{Anomaly, Kind};
-use crate::client::{Body, Client, Condition, Freshness, Server, Written};
-use crate::cluster::Cluster;
+use crate::client::{Body, Client, Condition, Freshness, Server, Unread, Written};
+use crate::cluster::{Cluster, group_name};
 use crate::history::{Action, Event, Recorder, Stage, Value};
 use crate::workload::Servers;
+use crate::workload::actor::bad_answer;
 use crate::workload::value::{list_of, number_of};
 
 /// How long a healed cluster may take until every write succeeds.
 const SERVES_MAX: Duration = Duration::from_secs(5);
 /// How long everything else is waited for.
 const WHOLE_MAX: Duration = Duration::from_secs(30);
-/// Keys that are written to see whether the cluster serves: enough to meet every group.
-const PROBES: u32 = 48;
+/// Keys for each group that are written to see whether the cluster serves: enough to meet every
+/// group, but for once in a million times.
+const PROBES: usize = 20;
 /// Clients that read everything at the end.
 const READERS: u32 = 32;
-/// How often a final read is tried.
-const TRIES: u32 = 5;
+/// How long a key is tried to be read in a cluster that serves.
+const READ_MAX: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -46,7 +48,8 @@ pub(crate) async fn look(
 ) -> Result<Healing> {
     let mut healing = Healing::default();
     let start = Instant::now();
-    let served = tokio::time::timeout(WHOLE_MAX, until_served(servers)).await;
+    let probes = PROBES * cluster.groups();
+    let served = tokio::time::timeout(WHOLE_MAX, until_served(servers, probes)).await;
     match served {
         Ok(served) => {
             served?;
@@ -61,7 +64,11 @@ pub(crate) async fn look(
         healing.not_recovered(&format!("{error:#}"));
         return Ok(healing);
     }
-    read_everything(servers, recorder).await?;
+    let unread = read_everything(servers, recorder).await?;
+    if let [(key, reason), ..] = &unread[..] {
+        let many = unread.len();
+        healing.not_recovered(&format!("{many} keys can't be read, such as {key}: {reason}"));
+    }
     for group in 0..cluster.groups() {
         let converged = converged(cluster, group).await;
         healing.anomalies.extend(converged.err());
@@ -81,11 +88,11 @@ impl Healing {
 }
 
 /// Writes through every coordinator until all of it succeeds.
-async fn until_served(servers: &Servers) -> Result<()> {
+async fn until_served(servers: &Servers, probes: usize) -> Result<()> {
     let client = Client::new()?;
     let probes = servers.coordinators.iter().flat_map(|server| {
         let probe = |probe| until_written(&client, server, format!("probe-{probe}"));
-        (0..PROBES).map(probe).collect::<Vec<_>>()
+        (0..probes).map(probe).collect::<Vec<_>>()
     });
     futures::future::join_all(probes).await;
     Ok(())
@@ -98,8 +105,12 @@ async fn until_written(client: &Client, server: &Server, key: String) {
     }
 }
 
-/// Reads every key that was written to, through all coordinators.
-async fn read_everything(servers: &Servers, recorder: &Arc<Recorder>) -> Result<()> {
+/// Reads every key that was written to, through all coordinators; the keys that could not be read,
+/// and why.
+async fn read_everything(
+    servers: &Servers,
+    recorder: &Arc<Recorder>,
+) -> Result<Vec<(Arc<str>, String)>> {
     let keys = Arc::new(recorder.keys());
     let mut readers = JoinSet::new();
     for (reader, server) in (0..READERS).zip(servers.coordinators.iter().cycle()) {
@@ -108,19 +119,27 @@ async fn read_everything(servers: &Servers, recorder: &Arc<Recorder>) -> Result<
         readers.spawn(async move {
             // Above every process that a client ever was.
             let process = u32::MAX - reader;
+            let mut unread = Vec::new();
             for key in keys.iter().skip(reader as usize).step_by(READERS as usize) {
-                for _ in 0..TRIES {
-                    if final_read(&client, &server, &recorder, (process, key)).await {
+                let start = Instant::now();
+                while let Err(reason) =
+                    final_read(&client, &server, &recorder, (process, key)).await
+                {
+                    if start.elapsed() > READ_MAX {
+                        unread.push((Arc::clone(key), reason));
                         break;
                     }
+                    tokio::time::sleep(LOOK).await;
                 }
             }
+            unread
         });
     }
+    let mut unread = Vec::new();
     while let Some(ended) = readers.join_next().await {
-        ended.context("a final reader panicked")?;
+        unread.extend(ended.context("a final reader panicked")?);
     }
-    Ok(())
+    Ok(unread)
 }
 
 async fn final_read(
@@ -128,7 +147,7 @@ async fn final_read(
     server: &Server,
     recorder: &Recorder,
     (process, key): (u32, &Arc<str>),
-) -> bool {
+) -> Result<(), String> {
     let mut event = Event {
         time: 0,
         process,
@@ -138,29 +157,38 @@ async fn final_read(
         value: Value::None,
         node: Arc::clone(&server.name),
         version: None,
+        existed: None,
+        group: None,
         lag_ms: None,
         error: None,
     };
     recorder.record(event.clone());
-    match client.read(server, key, Freshness::Linearizable).await {
+    let read = client.read(server, key, Freshness::Linearizable).await;
+    if let Err(Unread::Bad(reason)) = &read {
+        recorder.saw(bad_answer(server, key, reason));
+    }
+    let ended = match read {
         Ok(found) => {
             event.stage = Stage::Ok;
             event.version = found.version;
+            event.group = found.group;
             let json = found.json.as_deref();
             let list = key.starts_with("list-");
             event.value = if list { list_of(json) } else { number_of(key, json) };
+            Ok(())
         }
-        Err(reason) => {
+        Err(Unread::Refused(reason) | Unread::Bad(reason)) => {
             event.stage = Stage::Fail;
-            event.error = Some(reason);
+            event.error = Some(reason.clone());
+            Err(reason)
         }
-    }
-    let answered = event.stage == Stage::Ok;
+    };
     recorder.record(event);
-    answered
+    ended
 }
 
-/// Waits until all replicas of a group have applied the same entry, and one of them leads.
+/// Waits until all replicas of a group have applied the same entry, and follow one of them as
+/// voters.
 async fn converged(cluster: &Cluster, group: usize) -> Result<(), Anomaly> {
     let mut seen = String::new();
     let looking = async {
@@ -176,12 +204,8 @@ async fn converged(cluster: &Cluster, group: usize) -> Result<(), Anomaly> {
         }
     };
     let ended = tokio::time::timeout(WHOLE_MAX, looking).await;
-    let anomaly = |kind, detail| Anomaly {
-        kind,
-        key: format!("g{}", group + 1).into(),
-        detail,
-        events: Vec::new(),
-    };
+    let anomaly =
+        |kind, detail| Anomaly { kind, key: group_name(group).into(), detail, events: Vec::new() };
     match ended {
         Ok(None) => Ok(()),
         Ok(Some(detail)) => Err(anomaly(Kind::ReplicasDiffer, detail)),
@@ -207,11 +231,20 @@ fn compare(statuses: &[Option<ShardStatus>]) -> Compared {
         })
         .collect();
     let states = states.join("; ");
-    let leaders = present.iter().filter(|status| status.role == Role::Leader).count();
     let applied: BTreeSet<_> = present.iter().map(|status| status.applied).collect();
     let hashes: BTreeSet<_> = present.iter().map(|status| &status.hash).collect();
-    if present.len() < statuses.len() || applied.len() > 1 || leaders != 1 {
+    if present.len() < statuses.len() || applied.len() > 1 || !follow_one(&present) {
         return Compared::NotYet(states);
     }
     if hashes.len() > 1 { Compared::Differ(states) } else { Compared::Same }
+}
+
+/// Whether one of them leads, all the others follow it, and all of them vote.
+fn follow_one(statuses: &[&ShardStatus]) -> bool {
+    let mut leaders = statuses.iter().filter(|status| status.role == Role::Leader);
+    let (Some(leader), None) = (leaders.next(), leaders.next()) else { return false };
+    let voters = leader.members.iter().filter(|member| member.voter);
+    let voters: BTreeSet<_> = voters.map(|member| member.node).collect();
+    let nodes: BTreeSet<_> = statuses.iter().map(|status| status.node).collect();
+    voters == nodes && statuses.iter().all(|status| status.leader == Some(leader.node))
 }

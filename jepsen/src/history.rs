@@ -96,6 +96,12 @@ pub(crate) struct Event {
     /// The key's version, from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u64>,
+    /// Of a delete, whether there was something to remove, from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) existed: Option<bool>,
+    /// The group that served it, from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<Arc<str>>,
     /// How old the answer may be, as it says itself, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lag_ms: Option<u64>,

@@ -1,77 +1,100 @@
 //! What a run has shown, from everything that was seen. Pure.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod gaps;
 
-use crate::checker::{Anomaly, Checked, Kind};
-use crate::healing::Healing;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checker::{Anomaly, Checked};
 use crate::history::{Action, Counts, Event, Stage};
-use crate::nemesis::{Fault, Hold};
+use crate::judge::gaps::Gaps;
+use crate::nemesis::{Fault, FaultKind, Hold};
 use crate::options::name_of;
 use crate::results::{FaultFigures, Results, Setup, Verdict};
 
 /// Of all operations, so many must succeed for a run to prove anything, in percent.
 const OK_PERCENT_MIN: u64 = 30;
-/// Nanoseconds.
-const NS_PER_MS: u64 = 1_000_000;
+/// Of each action that was tried so often, so many must succeed, in percent. Few, for a replica of
+/// another group refuses, and one of two that compare and set at the same time.
+const EACH_OK_PERCENT_MIN: u64 = 2;
+/// So often.
+const EACH_MIN: u64 = 50;
 
-/// What was seen beside the history.
-#[derive(Debug, Default)]
+/// What was seen beside the history and the faults.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Evidence {
-    /// How long the attack lasted.
-    pub(crate) attacked: Duration,
-    /// How the cluster healed.
-    pub(crate) healing: Healing,
-    /// Servers that ended by themselves.
-    pub(crate) died: Vec<String>,
-    /// What the monitor and the nemeses saw.
-    pub(crate) seen: Vec<Anomaly>,
+    /// When the attack ended, in nanoseconds since the run began.
+    pub(crate) attacked: u64,
+    /// How long the healed cluster took until every write succeeded, in milliseconds, if it came to
+    /// that.
+    pub(crate) recovered_ms: Option<u64>,
+    /// What clients' answers do not show: seen by the monitor, by a nemesis, after healing.
+    pub(crate) anomalies: Vec<Anomaly>,
 }
 
-/// Everything that a run has shown.
+/// Everything that a run has shown. Without evidence the run was not seen to its end.
 pub(crate) fn judge(
     setup: Setup,
-    evidence: Evidence,
+    evidence: Option<Evidence>,
     checked: Checked,
     events: &[Event],
     faults: &[Fault],
 ) -> Results {
+    let mut unknown = checked.unknown;
+    let Evidence { attacked, recovered_ms, mut anomalies } = evidence.unwrap_or_else(|| {
+        unknown.push("the history has no end: the run was broken off".into());
+        let attacked = events.last().map_or(0, |event| event.time);
+        Evidence { attacked, ..Evidence::default() }
+    });
+    anomalies.extend(checked.anomalies);
+    let gaps = Gaps::new(events, attacked);
+    anomalies.extend(gaps.stalls(faults));
     let mut counts = Counts::default();
+    let mut each: HashMap<Action, Counts> = HashMap::new();
     for event in events.iter().filter(|event| event.f != Action::FinalRead) {
         counts.add(event.stage);
+        each.entry(event.f).or_default().add(event.stage);
     }
-    let end = u64::try_from(evidence.attacked.as_nanos()).unwrap_or(u64::MAX);
-    let gaps = gaps(events, end);
-    let mut anomalies: Vec<Anomaly> = evidence.died.iter().map(|text| died(text)).collect();
-    anomalies.extend(evidence.seen);
-    anomalies.extend(evidence.healing.anomalies);
-    anomalies.extend(checked.anomalies);
-    let void = void_reasons(&setup, counts, checked.unread, faults);
+    let mut void = void_reasons(&setup, counts, checked.unread, faults);
+    void.extend(each.iter().filter_map(|(action, counts)| too_few(*action, *counts)));
+    void.extend(ageless(events));
     let (verdict, reasons) = if !anomalies.is_empty() {
         (Verdict::Anomaly, Vec::new())
-    } else if !checked.unknown.is_empty() {
-        (Verdict::Unknown, checked.unknown)
+    } else if !unknown.is_empty() {
+        (Verdict::Unknown, unknown)
     } else if !void.is_empty() {
         (Verdict::Void, void)
     } else {
         (Verdict::Valid, Vec::new())
     };
-    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Results {
         setup,
         verdict,
         reasons,
         counts,
         faults: figures(faults, &gaps),
-        longest_gap_ms: gaps.iter().map(|(from, to)| to - from).max().unwrap_or(0) / NS_PER_MS,
-        recovered_ms: evidence.healing.served.map(milliseconds),
+        longest_gap_ms: gaps.longest_ms(),
+        recovered_ms,
         anomalies,
     }
 }
 
-fn died(text: &str) -> Anomaly {
-    let (key, events) = ("cluster".into(), Vec::new());
-    Anomaly { kind: Kind::ServerDied, key, detail: text.into(), events }
+fn too_few(action: Action, counts: Counts) -> Option<String> {
+    let total = counts.total();
+    let few = total >= EACH_MIN && counts.ok * 100 < total * EACH_OK_PERCENT_MIN;
+    few.then(|| format!("only {} of {total} {action:?} operations succeeded", counts.ok))
+}
+
+/// Says so if stale reads succeeded but did not say how old they may be: then nothing was promised.
+fn ageless(events: &[Event]) -> Option<String> {
+    let read = |event: &&Event| event.f == Action::StaleRead && event.stage == Stage::Ok;
+    let reads = events.iter().filter(read);
+    let (aged, ageless): (Vec<_>, Vec<_>) = reads.partition(|event| event.lag_ms.is_some());
+    let total = aged.len() + ageless.len();
+    let few = total as u64 >= EACH_MIN && aged.len() < total / 2;
+    few.then(|| format!("only {} of {total} stale reads said how old they may be", aged.len()))
 }
 
 /// Why the run proves nothing; empty if it does.
@@ -84,11 +107,16 @@ fn void_reasons(setup: &Setup, counts: Counts, unread: usize, faults: &[Fault]) 
     if unread > 0 {
         reasons.push(format!("{unread} keys could not be read at the end"));
     }
-    // Those that were asked for by name, and of a mix those that were drawn.
+    // Those that were asked for by name, and of a mix those that were drawn; clocks can't be set
+    // everywhere, and of a mix they may be left out.
     let named = setup.nemesis.iter().filter(|name| *name != "none" && *name != "mix");
     let mut kinds: BTreeMap<String, bool> = named.map(|name| (name.clone(), false)).collect();
     for fault in faults {
-        *kinds.entry(name_of(&fault.kind)).or_default() |= fault.hold == Hold::Installed;
+        let kind = name_of(&fault.kind);
+        let left_out = fault.kind == FaultKind::Clock && fault.hold == Hold::Skipped;
+        if !left_out || kinds.contains_key(&kind) {
+            *kinds.entry(kind).or_default() |= fault.hold == Hold::Installed;
+        }
     }
     for (kind, _) in kinds.iter().filter(|(_, installed)| !**installed) {
         reasons.push(format!("no fault of the kind {kind} took hold"));
@@ -104,21 +132,8 @@ fn void_reasons(setup: &Setup, counts: Counts, unread: usize, faults: &[Fault]) 
     reasons
 }
 
-/// The stretches between acknowledged writes, as (from, to), until the attack ended.
-fn gaps(events: &[Event], end: u64) -> Vec<(u64, u64)> {
-    let acknowledged = |event: &&Event| event.stage == Stage::Ok && event.f.is_write();
-    let times = events.iter().filter(acknowledged).map(|event| event.time.min(end));
-    let mut last = 0;
-    let mut gaps = Vec::new();
-    for time in times.chain([end]) {
-        gaps.push((last, time));
-        last = time;
-    }
-    gaps
-}
-
-/// The faults by kind, with the longest gap that overlaps each.
-fn figures(faults: &[Fault], gaps: &[(u64, u64)]) -> BTreeMap<String, FaultFigures> {
+/// The faults by kind, with the longest gap of a group that each struck that overlaps it.
+fn figures(faults: &[Fault], gaps: &Gaps) -> BTreeMap<String, FaultFigures> {
     let mut figures: BTreeMap<String, FaultFigures> = BTreeMap::new();
     for fault in faults {
         let of_kind = figures.entry(name_of(&fault.kind)).or_default();
@@ -130,9 +145,7 @@ fn figures(faults: &[Fault], gaps: &[(u64, u64)]) -> BTreeMap<String, FaultFigur
             }
             Hold::Indeterminate => of_kind.indeterminate += 1,
         }
-        let first = gaps.partition_point(|(_, to)| *to < fault.begin);
-        let overlapping = gaps[first..].iter().take_while(|(from, _)| *from <= fault.end);
-        let longest = overlapping.map(|(from, to)| to - from).max().unwrap_or(0) / NS_PER_MS;
+        let longest = gaps.longest_ms_of(fault);
         of_kind.gaps_ms.push(longest);
         if fault.leader {
             of_kind.leader_gaps_ms.push(longest);

@@ -35,13 +35,16 @@ mod summary;
 mod workload;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::options::{Arguments, Command};
 use crate::results::Verdict;
+
+/// How long a run that is interrupted may take to write down what was seen.
+const WRITTEN_DOWN_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
@@ -54,14 +57,17 @@ fn main() -> ExitCode {
         let mut task = tokio::spawn(carry_out(command));
         tokio::select! {
             ended = &mut task => ended.map_err(anyhow::Error::from).flatten(),
-            error = interrupted() => {
+            error = run::interrupted() => {
+                // Time to write down what was seen.
+                let ended = tokio::time::timeout(WRITTEN_DOWN_MAX, &mut task).await;
                 task.abort();
-                Err(error)
+                ended.map_or(Err(error), |ended| ended.map_err(anyhow::Error::from).flatten())
             }
         }
     });
-    // Ends what is left of the run's tasks, and with them every process they own.
-    drop(runtime);
+    // Ends what is left of the run's tasks, and with them every process they own; a checker that
+    // still searches is left behind.
+    runtime.shutdown_timeout(WRITTEN_DOWN_MAX);
     match ended {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,
         Ok(Verdict::Anomaly) => ExitCode::from(1),
@@ -85,17 +91,4 @@ async fn carry_out(command: Command) -> Result<Verdict> {
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: the harness failed: {error:#}");
     ExitCode::from(2)
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn interrupted() -> anyhow::Error {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
-        return anyhow::anyhow!("signals can't be handled");
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    anyhow::anyhow!("interrupted")
 }

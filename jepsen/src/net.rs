@@ -10,10 +10,14 @@
 //!   of a connection is held back like its bytes, and a connection that is opened hangs.
 //! - cut by resets: connections are reset at once, new ones too.
 //! - slow: bytes come later, unevenly later, or only so many a second, always in order.
+//!
+//! Each fault imposes what it does to a link for itself; where several overlap, a link is as bad as
+//! the worst of them, and one that ends takes only its own away.
 
 pub(crate) mod grudge;
 mod pipe;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,8 +36,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// How long a head may take to come.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 
-/// Whether bytes get through.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Whether bytes get through; what comes later is worse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) enum Cut {
     /// They do.
     #[default]
@@ -57,6 +61,35 @@ pub(crate) struct Link {
     pub(crate) bytes_per_second: Option<u64>,
 }
 
+impl Link {
+    /// A link that is as bad as the worse of both in every way.
+    fn and(self, other: Self) -> Self {
+        let rates = [self.bytes_per_second, other.bytes_per_second];
+        Self {
+            cut: self.cut.max(other.cut),
+            delay: self.delay.max(other.delay),
+            jitter: self.jitter.max(other.jitter),
+            bytes_per_second: rates.into_iter().flatten().min(),
+        }
+    }
+}
+
+/// What a fault does to links, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Imposed {
+    net: Net,
+    fault: u64,
+    links: Vec<(usize, usize)>,
+    before: Counts,
+}
+
+/// What a set of links did to what passed through them, since the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Counts {
+    held: u64,
+    slowed: u64,
+}
+
 /// All links. Clones share them; when the last is dropped, every connection ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
@@ -69,6 +102,8 @@ pub(crate) struct Net {
 #[derive(Debug)]
 struct Wires {
     ports: Vec<u16>,
+    /// The next fault's number.
+    faults: AtomicU64,
     /// The link from `from` to `to` is at `from * ports.len() + to`.
     links: Vec<Wire>,
     jitter: Mutex<StdRng>,
@@ -77,13 +112,16 @@ struct Wires {
 /// One directed link.
 #[derive(Debug)]
 struct Wire {
+    /// What each fault that lasts does to it.
+    imposed: Mutex<BTreeMap<u64, Link>>,
+    /// All of that together.
     state: watch::Sender<Link>,
     /// When the last byte that was let through has passed, where the rate is limited.
     busy: Mutex<Instant>,
-    /// Bytes that got through.
-    passed: AtomicU64,
     /// How often something was held back or reset.
     held: AtomicU64,
+    /// How often something came later than it would have.
+    slowed: AtomicU64,
 }
 
 impl Net {
@@ -91,14 +129,15 @@ impl Net {
     /// the seed.
     pub(crate) async fn start(ports: Vec<u16>, seed: u64) -> io::Result<Self> {
         let wire = || Wire {
+            imposed: Mutex::default(),
             state: watch::Sender::default(),
             busy: Mutex::new(Instant::now()),
-            passed: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            slowed: AtomicU64::new(0),
         };
         let links = (0..ports.len() * ports.len()).map(|_| wire()).collect();
         let jitter = Mutex::new(StdRng::seed_from_u64(seed));
-        let wires = Arc::new(Wires { ports, links, jitter });
+        let wires = Arc::new(Wires { ports, faults: AtomicU64::new(0), links, jitter });
         let mut tasks = JoinSet::new();
         let mut proxies = Vec::new();
         for from in 0..wires.ports.len() {
@@ -114,28 +153,53 @@ impl Net {
         format!("http://127.0.0.1:{}", self.proxies[at])
     }
 
-    /// Sets these links, each (from, to).
-    pub(crate) fn set_many(&self, links: &[(usize, usize)], link: Link) {
-        for (from, to) in links {
-            self.wires.link(*from, *to).state.send_replace(link);
+    /// Makes these links, each (from, to), as bad as this for as long as what is returned lives.
+    pub(crate) fn impose(&self, links: Vec<(usize, usize)>, link: Link) -> Imposed {
+        let fault = self.wires.faults.fetch_add(1, Ordering::Relaxed);
+        let before = self.counts(&links);
+        for (from, to) in &links {
+            self.wires.link(*from, *to).change(|imposed| {
+                imposed.insert(fault, link);
+            });
         }
+        Imposed { net: self.clone(), fault, links, before }
     }
 
     /// Heals every link.
     pub(crate) fn heal(&self) {
         for wire in &self.wires.links {
-            wire.state.send_replace(Link::default());
+            wire.change(BTreeMap::clear);
         }
     }
 
-    /// Bytes that got through these links, and how often something was held back or reset, since
-    /// the beginning.
-    pub(crate) fn counts(&self, links: &[(usize, usize)]) -> (u64, u64) {
+    fn counts(&self, links: &[(usize, usize)]) -> Counts {
         let wires = links.iter().map(|(from, to)| self.wires.link(*from, *to));
-        wires.fold((0, 0), |(passed, held), wire| {
-            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            (passed + count(&wire.passed), held + count(&wire.held))
+        wires.fold(Counts::default(), |counts, wire| Counts {
+            held: counts.held + wire.held.load(Ordering::Relaxed),
+            slowed: counts.slowed + wire.slowed.load(Ordering::Relaxed),
         })
+    }
+}
+
+impl Imposed {
+    /// Whether anything was held back or reset on these links since.
+    pub(crate) fn has_held(&self) -> bool {
+        self.net.counts(&self.links).held > self.before.held
+    }
+
+    /// Whether anything came later on these links since.
+    pub(crate) fn has_slowed(&self) -> bool {
+        self.net.counts(&self.links).slowed > self.before.slowed
+    }
+}
+
+impl Drop for Imposed {
+    fn drop(&mut self) {
+        for (from, to) in &self.links {
+            self.net.wires.link(*from, *to).change(|imposed| {
+                imposed.remove(&self.fault);
+            });
+        }
     }
 }
 
@@ -156,6 +220,18 @@ impl Wires {
 }
 
 impl Wire {
+    /// Changes what is imposed on it.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Link>)) {
+        let mut imposed = self.imposed.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut imposed);
+        let link = imposed.values().copied().fold(Link::default(), Link::and);
+        if link.bytes_per_second.is_none() {
+            *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        // Under the lock, so that the last change is the one that stays.
+        self.state.send_replace(link);
+    }
+
     /// Takes note that something was held back or reset.
     fn holds(&self) {
         self.held.fetch_add(1, Ordering::Relaxed);

@@ -149,7 +149,8 @@ pub(crate) struct Options {
     /// How long the attack lasts, such as 30s or 2m; with `all`, that of each pair.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// What the choice and the times of operations and faults follow from.
+    /// What is drawn follows from it: operations, faults, and the pauses between them. When each
+    /// happens depends also on how long the one before took.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Ends the attack at the first anomaly that shows while it lasts.

@@ -30,7 +30,7 @@ pub(crate) struct Setup {
     pub(crate) clients: u16,
     /// How long the attack lasted, in milliseconds.
     pub(crate) duration_ms: u64,
-    /// What the choice and times of operations and faults followed from.
+    /// What was drawn followed from it: operations, faults, and the pauses between them.
     pub(crate) seed: u64,
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sagedb::types::clock::{Clock, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, watch};
 use tokio::task::JoinSet;
 
-use crate::checker;
+use crate::checker::{self, Anomaly, Kind};
 use crate::cluster::{Cluster, Layout};
 use crate::folder;
 use crate::healing;
@@ -21,6 +22,7 @@ use crate::net::Net;
 use crate::options::{Options, name_of};
 use crate::program::{self, Build};
 use crate::results::{Results, Setup};
+use crate::stored::Stored;
 use crate::summary::{progress, summary};
 use crate::workload;
 
@@ -45,26 +47,29 @@ pub(crate) async fn run(options: Options) -> Result<Results> {
     let folder = folder(&options)?;
     let setup = setup(&options);
     say(&format!("{}\n{}", setup.command_line(), folder.display()));
-    let run = Run::start(options, &program, &folder).await?;
-    let evidence = run.attack().await;
+    let run = interruptible(Run::start(options, &program, &folder)).await?;
+    let evidence = interruptible(run.attack()).await;
     let Run { options, cluster, recorder, .. } = run;
     drop(cluster);
-    let (events, faults) = (recorder.events(), recorder.faults());
-    let evidence = match evidence {
-        Ok(evidence) => evidence,
-        Err(error) => {
-            folder::keep_history(&folder, &setup, &events, &faults)?;
-            return Err(error).with_context(|| format!("see {}", folder.display()));
-        }
+    let (evidence, failure) = match evidence {
+        Ok(evidence) => (Some(evidence), None),
+        Err(error) => (None, Some(error)),
     };
+    let (events, faults) = (recorder.events(), recorder.faults());
+    let stored = Stored { setup, events, faults, evidence };
+    folder::keep_history(&folder, &stored)?;
+    if let Some(failure) = failure {
+        return Err(failure).with_context(|| format!("see {}", folder.display()));
+    }
     let workload = options.workload;
     let judged = tokio::task::spawn_blocking(move || {
-        let checked = checker::check(workload, &events);
-        let results = judge::judge(setup, evidence, checked, &events, &faults);
-        (results, events, faults)
+        let checked = checker::check(workload, &stored.events);
+        let (setup, evidence) = (stored.setup.clone(), stored.evidence.clone());
+        let results = judge::judge(setup, evidence, checked, &stored.events, &stored.faults);
+        (results, stored)
     });
-    let (results, events, faults) = judged.await.context("a checker panicked")?;
-    folder::keep(&folder, &results, &events, &faults)?;
+    let (results, stored) = judged.await.context("a checker panicked")?;
+    folder::keep_results(&folder, &results, &stored)?;
     if results.anomalies.is_empty() && !options.keep {
         folder::forget_data(&folder)?;
     }
@@ -112,31 +117,37 @@ impl Run {
             });
         }
         let context = Arc::new(self.context(stopped.clone()));
-        let kinds = self.kinds();
+        let kinds = self.options.kinds();
         if !kinds.is_empty() {
             tasks.spawn(nemesis::run(context, kinds, self.options.seed));
         }
+        let (stop_monitor, monitor_stopped) = watch::channel(false);
+        let mut monitor = JoinSet::new();
         let (cluster, recorder) = (Arc::clone(&self.cluster), Arc::clone(&self.recorder));
-        tasks.spawn(async move {
-            monitor::run(cluster, recorder, stopped).await;
-            Ok(())
-        });
+        monitor.spawn(monitor::run(cluster, recorder, monitor_stopped));
         self.watch(&mut tasks).await?;
         stop.send_replace(true);
-        let attacked = self.recorder.elapsed();
+        let attacked = self.recorder.now();
         while let Some(ended) = tasks.join_next().await {
             ended.context("a client or a nemesis panicked")??;
         }
         self.net.heal();
         self.cluster.start_all()?;
-        let (clients, died) = (servers, self.cluster.died());
-        let healing = if died.is_empty() {
+        let healing = if self.cluster.died().is_empty() {
             say("healed; looking at everything");
-            healing::look(&self.cluster, &clients, &self.recorder).await?
+            healing::look(&self.cluster, &servers, &self.recorder).await?
         } else {
             healing::Healing::default()
         };
-        Ok(Evidence { attacked, healing, died, seen: self.recorder.seen() })
+        stop_monitor.send_replace(true);
+        while let Some(ended) = monitor.join_next().await {
+            ended.context("the monitor panicked")?;
+        }
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut anomalies: Vec<Anomaly> = self.cluster.died().into_iter().map(died).collect();
+        anomalies.extend(self.recorder.seen());
+        anomalies.extend(healing.anomalies);
+        Ok(Evidence { attacked, recovered_ms: healing.served.map(milliseconds), anomalies })
     }
 
     fn context(&self, stop: watch::Receiver<bool>) -> Context {
@@ -151,15 +162,6 @@ impl Run {
             disks: RwLock::default(),
             held: (0..processes).map(|_| Arc::new(Mutex::default())).collect(),
         }
-    }
-
-    /// Clocks that can't be set are left out, if there is anything else to break.
-    fn kinds(&self) -> Vec<FaultKind> {
-        let mut kinds = self.options.kinds();
-        if self.clocks.is_none() && kinds.len() > 1 {
-            kinds.retain(|kind| *kind != FaultKind::Clock);
-        }
-        kinds
     }
 
     /// Says how it goes until the time is over; ends early only if the harness fails, or at an
@@ -190,6 +192,31 @@ impl Run {
             }
         }
     }
+}
+
+fn died(detail: String) -> Anomaly {
+    Anomaly { kind: Kind::ServerDied, key: "cluster".into(), detail, events: Vec::new() }
+}
+
+/// Does something until it is done, or Ctrl-C or SIGTERM comes.
+async fn interruptible<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = task => done,
+        error = interrupted() => Err(error),
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() -> anyhow::Error {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        return anyhow::anyhow!("signals can't be handled");
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    anyhow::anyhow!("interrupted")
 }
 
 /// Makes the folder of this run.

@@ -1,7 +1,8 @@
 //! `history.jsonl`: a whole run on disk, one JSON object a line.
 //!
-//! The first line is `{"setup":{…}}`. Every other one is an event, or a fault, which says
-//! `"process":"nemesis"`. Lines are in the order of time as far as their own order allows: events
+//! The first line is `{"setup":{…}}`, and the last one `{"evidence":{…}}`: what was seen beside the
+//! others. It is missing if the run was broken off. Every line between is an event, or a fault, which
+//! says `"process":"nemesis"`. Lines are in the order of time as far as their own order allows: events
 //! among each other, and faults among each other, come back in the order in which they were.
 //! Whatever was read from disk is taken for damaged until it is understood; errors name the line.
 
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::history::Event;
+use crate::judge::Evidence;
 use crate::nemesis::Fault;
 use crate::results::Setup;
 
@@ -24,6 +26,26 @@ const LINE_BYTES_MAX: u64 = 16 << 20;
 #[serde(deny_unknown_fields)]
 struct Head<S> {
     setup: S,
+}
+
+/// The last line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tail<E> {
+    evidence: E,
+}
+
+/// A run as it is on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stored {
+    /// How it was started.
+    pub(crate) setup: Setup,
+    /// What clients did.
+    pub(crate) events: Vec<Event>,
+    /// What was broken.
+    pub(crate) faults: Vec<Fault>,
+    /// What was seen beside that, if the run came to its end.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 /// The line of a fault.
@@ -52,7 +74,8 @@ struct Who {
 /// # Errors
 ///
 /// When the file can't be written, or a line would be longer than [`load`] takes.
-pub(crate) fn save(path: &Path, setup: &Setup, events: &[Event], faults: &[Fault]) -> Result<()> {
+pub(crate) fn save(path: &Path, stored: &Stored) -> Result<()> {
+    let Stored { setup, events, faults, evidence } = stored;
     let file = File::create(path).context("the history can't be written")?;
     let mut out = BufWriter::new(file);
     put(&mut out, &Head { setup })?;
@@ -65,6 +88,9 @@ pub(crate) fn save(path: &Path, setup: &Setup, events: &[Event], faults: &[Fault
     }
     for fault in faults {
         put(&mut out, &FaultLine { process: Nemesis::Nemesis, fault })?;
+    }
+    if let Some(evidence) = evidence {
+        put(&mut out, &Tail { evidence })?;
     }
     out.flush().context("the history can't be written")
 }
@@ -82,26 +108,29 @@ fn put(out: &mut impl Write, line: &impl Serialize) -> Result<()> {
 /// # Errors
 ///
 /// When the file can't be read, or is not such a history; the error names the first bad line.
-pub(crate) fn load(path: &Path) -> Result<(Setup, Vec<Event>, Vec<Fault>)> {
+pub(crate) fn load(path: &Path) -> Result<Stored> {
     let named = || format!("the history {} can't be read", path.display());
     let file = File::open(path).with_context(named)?;
     read(BufReader::new(file)).with_context(named)
 }
 
-fn read(mut lines: impl BufRead) -> Result<(Setup, Vec<Event>, Vec<Fault>)> {
+fn read(mut lines: impl BufRead) -> Result<Stored> {
     let mut line = Vec::new();
     let mut number = 1_u64;
     ensure!(next(&mut lines, &mut line).context("line 1")?, "line 1: there is none");
     let head: Head<Setup> = serde_json::from_slice(&line).context("line 1: not a setup")?;
-    let (mut events, mut faults) = (Vec::new(), Vec::new());
+    let mut stored =
+        Stored { setup: head.setup, events: Vec::new(), faults: Vec::new(), evidence: None };
     loop {
         number += 1;
         if !next(&mut lines, &mut line).with_context(|| format!("line {number}"))? {
-            return Ok((head.setup, events, faults));
+            return Ok(stored);
         }
+        ensure!(stored.evidence.is_none(), "line {number}: there is one after the last");
         match parse(&line).with_context(|| format!("line {number}"))? {
-            Line::Event(event) => events.push(event),
-            Line::Fault(fault) => faults.push(fault),
+            Line::Event(event) => stored.events.push(event),
+            Line::Fault(fault) => stored.faults.push(fault),
+            Line::Evidence(evidence) => stored.evidence = Some(evidence),
         }
     }
 }
@@ -109,6 +138,7 @@ fn read(mut lines: impl BufRead) -> Result<(Setup, Vec<Event>, Vec<Fault>)> {
 enum Line {
     Event(Event),
     Fault(Fault),
+    Evidence(Evidence),
 }
 
 fn parse(line: &[u8]) -> Result<Line> {
@@ -117,6 +147,9 @@ fn parse(line: &[u8]) -> Result<Line> {
         Ok(event) => return Ok(Line::Event(event)),
         Err(error) => error,
     };
+    if let Ok(tail) = serde_json::from_slice::<Tail<Evidence>>(line) {
+        return Ok(Line::Evidence(tail.evidence));
+    }
     if serde_json::from_slice::<Who>(line).is_err() {
         return Err(error).context("not an event");
     }
@@ -175,12 +208,13 @@ mod tests {
             Action::FinalRead,
         ]);
         let numbers = (any::<u64>(), any::<u32>(), of(any::<u64>()), of(any::<u64>()));
-        let texts = (text(), text(), of(text()));
+        let texts = (text(), text(), of(text()), of(any::<bool>()), of(text()));
         (numbers, stage, action, value(), texts).prop_map(|(numbers, stage, f, value, texts)| {
             let (time, process, version, lag_ms) = numbers;
-            let (key, node, error) = texts;
-            let (key, node) = (key.into(), node.into());
-            Event { time, process, stage, f, key, value, node, version, lag_ms, error }
+            let (key, node, error, existed, group) = texts;
+            let (key, node, group) = (key.into(), node.into(), group.map(Into::into));
+            let event = Event { time, process, stage, ..synthetic::event(0, 0, stage, f, value) };
+            Event { key, node, version, existed, group, lag_ms, error, ..event }
         })
     }
 
@@ -190,10 +224,11 @@ mod tests {
         let hold =
             proptest::sample::select(vec![Hold::Installed, Hold::Skipped, Hold::Indeterminate]);
         let times = (any::<u64>(), any::<u64>(), proptest::option::of(any::<u64>()));
-        (kind, text(), times, hold).prop_map(|(kind, what, times, hold)| {
+        let groups = proptest::collection::vec(text(), 0..3);
+        (kind, text(), times, groups, hold).prop_map(|(kind, what, times, groups, hold)| {
             let (begin, end, failover_ms) = times;
             let leader = failover_ms.is_some();
-            Fault { kind, what, begin, end, hold, leader, failover_ms }
+            Fault { kind, what, begin, end, groups, hold, leader, failover_ms }
         })
     }
 
@@ -203,12 +238,15 @@ mod tests {
             events in proptest::collection::vec(event(), 0..20),
             faults in proptest::collection::vec(fault(), 0..5),
             workload in text(),
+            seen in proptest::option::of(text()),
         ) {
             let setup = Setup { workload, ..synthetic::setup() };
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("history.jsonl");
-            save(&path, &setup, &events, &faults).unwrap();
-            prop_assert_eq!(load(&path).unwrap(), (setup, events, faults));
+            let evidence = seen.as_deref().map(evidence);
+            let stored = Stored { setup, events, faults, evidence };
+            save(&path, &stored).unwrap();
+            prop_assert_eq!(load(&path).unwrap(), stored);
         }
 
         #[test]
@@ -227,10 +265,23 @@ mod tests {
         }
     }
 
+    fn evidence(key: &str) -> Evidence {
+        let anomalies = vec![synthetic::anomaly(key, vec![1])];
+        Evidence { attacked: 7, recovered_ms: Some(8), anomalies }
+    }
+
+    fn run() -> Stored {
+        let (results, events, faults) = synthetic::run(400);
+        let evidence = Some(evidence("k"));
+        Stored { setup: results.setup, events, faults, evidence }
+    }
+
     fn small() -> Vec<u8> {
-        let (results, history, faults) = synthetic::run(400);
+        let mut run = run();
+        run.events.truncate(20);
+        run.faults.truncate(2);
         let file = tempfile::NamedTempFile::new().unwrap();
-        save(file.path(), &results.setup, &history[..20], &faults[..2]).unwrap();
+        save(file.path(), &run).unwrap();
         std::fs::read(file.path()).unwrap()
     }
 
@@ -259,6 +310,17 @@ mod tests {
             let error = error(&format!("{setup}\n{event}\n{bad}\n{event}\n"));
             assert!(error.contains(expected), "{error}");
         }
+        let tail = lines[lines.len() - 1];
+        let error = error(&format!("{setup}\n{tail}\n{event}\n"));
+        assert!(error.contains("line 3: there is one after the last"), "{error}");
+    }
+
+    #[test]
+    fn a_run_that_was_broken_off_has_no_evidence() {
+        let whole = small();
+        let end = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+        assert!(read(&whole[..]).unwrap().evidence.is_some());
+        assert_eq!(read(&whole[..=end]).unwrap().evidence, None);
     }
 
     #[test]
@@ -267,28 +329,25 @@ mod tests {
         let lines: Vec<u8> = lines.collect();
         let error = format!("{:#}", read(&lines[..]).expect_err("too long"));
         assert!(error.contains("line 1: no end within 16777216 bytes"), "{error}");
-        let (results, mut history, _) = synthetic::run(400);
-        history[0].error = Some("x".repeat(17 << 20));
+        let mut run = run();
+        run.events[0].error = Some("x".repeat(17 << 20));
         let file = tempfile::NamedTempFile::new().unwrap();
-        let saved = save(file.path(), &results.setup, &history, &[]);
+        let saved = save(file.path(), &run);
         assert!(saved.unwrap_err().to_string().contains("too many"));
     }
 
     #[test]
     fn events_and_faults_stand_in_order_of_time() {
-        let (results, history, faults) = synthetic::run(400);
+        let run = run();
         let file = tempfile::NamedTempFile::new().unwrap();
-        save(file.path(), &results.setup, &history, &faults).unwrap();
+        save(file.path(), &run).unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
         let times: Vec<u64> = text
             .lines()
-            .skip(1)
-            .map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).unwrap();
-                line.get("time").or(line.get("begin")).unwrap().as_u64().unwrap()
-            })
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter_map(|line| line.get("time").or(line.get("begin"))?.as_u64())
             .collect();
         assert!(times.is_sorted());
-        assert_eq!(text.matches("\"process\":\"nemesis\"").count(), faults.len());
+        assert_eq!(times.len(), run.events.len() + run.faults.len());
     }
 }

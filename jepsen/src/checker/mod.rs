@@ -2,6 +2,7 @@
 
 pub(crate) mod ledger;
 pub(crate) mod lists;
+pub(crate) mod owners;
 pub(crate) mod register;
 pub(crate) mod versions;
 pub(crate) mod wgl;
@@ -54,10 +55,14 @@ pub(crate) enum Kind {
     VersionReused,
     /// A list lost, doubled or reordered what was added to it.
     ListBroken,
+    /// Two groups served the same key.
+    TwoOwners,
     /// Replicas of a group have applied the same entries and differ.
     ReplicasDiffer,
     /// What a replica said of its Raft state went back.
     StateWentBack,
+    /// A server answered as none may, or not at all.
+    BadAnswer,
     /// A server ended by itself.
     ServerDied,
     /// The healed cluster did not serve, or not in time.
@@ -77,8 +82,10 @@ impl Kind {
             Self::AppliedTwice => "applied twice",
             Self::VersionReused => "version reused",
             Self::ListBroken => "list broken",
+            Self::TwoOwners => "two owners",
             Self::ReplicasDiffer => "replicas differ",
             Self::StateWentBack => "state went back",
+            Self::BadAnswer => "bad answer",
             Self::ServerDied => "server died",
             Self::NotRecovered => "not recovered",
         }
@@ -106,6 +113,7 @@ pub(crate) struct Checked {
 #[derive(Debug)]
 pub(crate) struct Online {
     versions: versions::Checker,
+    owners: owners::Checker,
     /// Only for workloads with one writer a key.
     ledger: Option<ledger::Checker>,
 }
@@ -119,12 +127,13 @@ impl Online {
                 Some(ledger::Checker::default())
             }
         };
-        Self { versions: versions::Checker::default(), ledger }
+        Self { versions: versions::Checker::default(), owners: owners::Checker::default(), ledger }
     }
 
     /// Takes in the next event, the `at`-th of the history.
     pub(crate) fn observe(&mut self, at: usize, event: &Event) {
         self.versions.observe(at, event);
+        self.owners.observe(at, event);
         if let Some(ledger) = &mut self.ledger {
             ledger.observe(at, event);
         }
@@ -133,6 +142,7 @@ impl Online {
     /// How much was found wrong until now.
     pub(crate) fn found(&self) -> usize {
         self.versions.anomalies().len()
+            + self.owners.anomalies().len()
             + self.ledger.as_ref().map_or(0, |ledger| ledger.anomalies().len())
     }
 }
@@ -150,6 +160,7 @@ pub(crate) fn check(workload: Workload, history: &[Event]) -> Checked {
     };
     checked.unread = unread(history);
     checked.anomalies.extend_from_slice(online.versions.anomalies());
+    checked.anomalies.extend_from_slice(online.owners.anomalies());
     if let Some(ledger) = &online.ledger {
         checked.anomalies.extend_from_slice(ledger.anomalies());
     }

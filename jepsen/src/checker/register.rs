@@ -2,7 +2,8 @@
 //! (Herlihy and Wing 1990, theorem 1), all cores at work.
 //!
 //! What was refused must not be seen, and what was seen must have been written to that key: both
-//! are said in their own words; the rest is left to the search for an order.
+//! are said in their own words; the rest is left to the search for an order. A delete that says
+//! that there was nothing to remove is a read of nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -130,6 +131,8 @@ impl Register {
                 }
                 return;
             }
+            // It found nothing, so it changed nothing: it has only looked.
+            (Some(Input::Write(0)), Some((_, end))) if end.existed == Some(false) => Input::Read(0),
             (Some(input), _) => input,
             // A read without an answer says nothing.
             (None, _) => match ended.map(|(at, end)| (at, &end.value)) {
@@ -156,7 +159,7 @@ impl Register {
         let seen = both.filter_map(|(one, events)| match one.input {
             Input::Read(value) | Input::Cas { from: value, .. } if refused.contains(&value) => {
                 let detail = format!("{value} was seen");
-                let events = events.to_vec();
+                let events = events.iter().copied().filter(|at| *at != usize::MAX).collect();
                 Some(Anomaly { kind: Kind::FailedWriteSeen, key: Arc::clone(key), detail, events })
             }
             Input::Read(_) | Input::Cas { .. } | Input::Write(_) => None,

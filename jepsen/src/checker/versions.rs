@@ -68,17 +68,29 @@ impl Checker {
             let events = vec![other.at, began, at];
             self.anomalies.push(Anomaly { kind, key: Arc::clone(&event.key), detail, events });
         };
-        let write = event.f.is_write();
+        // The version of a delete of nothing is that of an earlier write.
+        let looks = event.f == Action::Delete && event.existed != Some(true);
+        let write = event.f.is_write() && !looks;
         let went_back = if write { version <= floor.version } else { version < floor.version };
-        if event.f != Action::StaleRead && went_back && event.f != Action::Delete {
+        if event.f != Action::StaleRead && went_back {
             let detail = format!(
                 "version {version} ({:?}) after version {} was answered",
                 event.value, floor.version
             );
             report(Kind::StaleRead, detail, floor);
         }
-        // The version of a delete of nothing is that of an earlier write.
-        if event.f == Action::Delete || seen.number == 0 {
+        if looks || (seen.number == 0 && !write) {
+            return;
+        }
+        let same_version = *key.by_version.entry(version).or_insert(seen);
+        if same_version.number != seen.number
+            || (write && seen.number == 0 && same_version.at != at)
+        {
+            let detail =
+                format!("{} and {} have version {version}", same_version.number, seen.number);
+            report(Kind::VersionReused, detail, same_version);
+        }
+        if seen.number == 0 {
             return;
         }
         let same_number = *key.by_number.entry(seen.number).or_insert(seen);
@@ -86,12 +98,6 @@ impl Checker {
             let detail =
                 format!("{} has versions {} and {version}", seen.number, same_number.version);
             report(Kind::AppliedTwice, detail, same_number);
-        }
-        let same_version = *key.by_version.entry(version).or_insert(seen);
-        if same_version.number != seen.number {
-            let detail =
-                format!("{} and {} have version {version}", same_version.number, seen.number);
-            report(Kind::VersionReused, detail, same_version);
         }
     }
 }
@@ -110,7 +116,7 @@ mod tests {
     use super::*;
 
     /// Steps like `w1v3` (a write of 1 was answered version 3), `r1v3`, `s1v3` (a stale read),
-    /// `d0v4`; `aw(` and `aw1v3)` begin and end one of another process.
+    /// `d0v4` (a delete of something), `x0v4` (of nothing); `aw(` and `aw1v3)` begin and end one of another process.
     fn kinds(steps: &str) -> Vec<Kind> {
         let mut checker = Checker::default();
         for (at, step) in steps.split_whitespace().enumerate() {
@@ -119,7 +125,7 @@ mod tests {
                 "w" => Action::Write,
                 "r" => Action::Read,
                 "s" => Action::StaleRead,
-                "d" => Action::Delete,
+                "d" | "x" => Action::Delete,
                 other => panic!("{other}"),
             };
             let mut event = Event {
@@ -131,6 +137,8 @@ mod tests {
                 value: Value::None,
                 node: "n".into(),
                 version: None,
+                existed: None,
+                group: None,
                 lag_ms: None,
                 error: None,
             };
@@ -141,6 +149,7 @@ mod tests {
                 event.stage = Stage::Ok;
                 event.value = Value::Number(number.parse().expect("a number"));
                 event.version = Some(version.parse().expect("a version"));
+                event.existed = (f == Action::Delete).then(|| step.starts_with('d'));
                 checker.observe(2 * at + 1, &event);
             }
         }
@@ -162,6 +171,14 @@ mod tests {
         assert_eq!(kinds("w1v1 w2v2 s1v1"), []);
         assert_eq!(kinds("ar( w1v1 w2v2 ar1v1)"), []);
         assert_eq!(kinds("aw( w2v2 aw1v1)"), []);
-        assert_eq!(kinds("w1v1 d0v1"), []);
+    }
+
+    #[test]
+    fn a_delete_has_a_version_of_its_own_if_there_was_something_to_remove() {
+        assert_eq!(kinds("w1v1 d0v2 x0v2 x0v7 w2v8"), []);
+        assert_eq!(kinds("w1v2 x0v1"), [Kind::StaleRead]);
+        assert_eq!(kinds("w1v1 ad( d0v2 ad0v2)"), [Kind::VersionReused]);
+        assert_eq!(kinds("w1v1 aw( d0v2 aw2v2)"), [Kind::VersionReused]);
+        assert_eq!(kinds("w1v3 d0v2"), [Kind::StaleRead]);
     }
 }

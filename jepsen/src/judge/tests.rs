@@ -1,6 +1,8 @@
 //! A run is valid only if enough happened, and an anomaly whatever happened.
 
+use super::gaps::NS_PER_MS;
 use super::*;
+use crate::checker::Kind;
 use crate::history::Value;
 use crate::nemesis::FaultKind;
 
@@ -22,10 +24,11 @@ fn setup() -> Setup {
 fn fault(hold: Hold, failover_ms: Option<u64>) -> Fault {
     let (begin, end) = (200 * NS_PER_MS, 300 * NS_PER_MS);
     let (kind, what) = (FaultKind::Kill, "kill g1-r1 (leader)".into());
-    Fault { kind, what, begin, end, hold, leader: true, failover_ms }
+    let groups = vec!["g1".into()];
+    Fault { kind, what, begin, end, groups, hold, leader: true, failover_ms }
 }
 
-/// Writes that end at these milliseconds, how they end, one after the other.
+/// Writes to a key of g1 that end at these milliseconds, how they end, one after the other.
 fn writes(ends: &[(u64, Stage)]) -> Vec<Event> {
     let events = ends.iter().flat_map(|(end, stage)| {
         let event = |time, stage| Event {
@@ -37,6 +40,8 @@ fn writes(ends: &[(u64, Stage)]) -> Vec<Event> {
             value: Value::Number(1),
             node: "n".into(),
             version: None,
+            existed: None,
+            group: Some("g1".into()),
             lag_ms: None,
             error: None,
         };
@@ -48,7 +53,7 @@ fn writes(ends: &[(u64, Stage)]) -> Vec<Event> {
 fn judged(stages: &[Stage], faults: &[Fault], unread: usize) -> Results {
     let ends: Vec<(u64, Stage)> = (1..).zip(stages.iter().copied()).collect();
     let checked = Checked { unread, ..Checked::default() };
-    judge(setup(), Evidence::default(), checked, &writes(&ends), faults)
+    judge(setup(), Some(Evidence::default()), checked, &writes(&ends), faults)
 }
 
 #[test]
@@ -79,7 +84,7 @@ fn a_kind_that_was_asked_for_must_take_hold() {
         let setup = Setup { nemesis, ..setup() };
         let faults = [fault(Hold::Installed, Some(1))];
         let events = writes(&[(1, Stage::Ok)]);
-        judge(setup, Evidence::default(), Checked::default(), &events, &faults)
+        judge(setup, Some(Evidence::default()), Checked::default(), &events, &faults)
     };
     assert_eq!(nemesis(&["kill"]).verdict, Verdict::Valid);
     let void = nemesis(&["kill", "pause"]);
@@ -91,27 +96,105 @@ fn a_kind_that_was_asked_for_must_take_hold() {
 
 #[test]
 fn an_anomaly_is_one_also_when_little_happened() {
-    let evidence = Evidence { died: vec!["g1-r1 ended".into()], ..Evidence::default() };
+    let (kind, key, events) = (Kind::ServerDied, "g1-r1".into(), Vec::new());
+    let died = Anomaly { kind, key, detail: "it ended".into(), events };
+    let evidence = Some(Evidence { anomalies: vec![died.clone()], ..Evidence::default() });
     let results = judge(setup(), evidence, Checked::default(), &[], &[]);
-    assert_eq!(results.verdict, Verdict::Anomaly);
+    assert_eq!((results.verdict, results.anomalies), (Verdict::Anomaly, vec![died]));
+}
+
+#[test]
+fn a_run_that_was_broken_off_shows_nothing_but_what_was_wrong() {
+    let good = [fault(Hold::Installed, Some(1))];
+    let events = writes(&[(1, Stage::Ok)]);
+    let results = judge(setup(), None, Checked::default(), &events, &good);
+    assert_eq!(results.verdict, Verdict::Unknown);
+    let broken = crate::page::synthetic::anomaly("k", Vec::new());
+    let checked = Checked { anomalies: vec![broken], ..Checked::default() };
+    assert_eq!(judge(setup(), None, checked, &events, &good).verdict, Verdict::Anomaly);
+}
+
+#[test]
+fn every_action_must_succeed_now_and_then() {
+    let faults = [fault(Hold::Installed, Some(1))];
+    let verdict = |failed: usize, ok: usize, lag_ms: Option<u64>| {
+        let stages = [vec![Stage::Fail; failed], vec![Stage::Ok; ok]].concat();
+        let ends: Vec<(u64, Stage)> = (1000..).zip(stages).collect();
+        let mut events = writes(&ends);
+        for event in &mut events {
+            event.f = Action::StaleRead;
+            event.lag_ms = lag_ms;
+        }
+        let many: Vec<(u64, Stage)> = (1..).zip([Stage::Ok; 200]).collect();
+        let events = [writes(&many), events].concat();
+        judge(setup(), Some(Evidence::default()), Checked::default(), &events, &faults).verdict
+    };
+    assert_eq!(verdict(100, 1, Some(1)), Verdict::Void);
+    assert_eq!(verdict(40, 0, Some(1)), Verdict::Valid);
+    assert_eq!(verdict(100, 3, Some(1)), Verdict::Valid);
+    assert_eq!(verdict(0, 100, Some(1)), Verdict::Valid);
+    assert_eq!(verdict(0, 100, None), Verdict::Void);
 }
 
 #[test]
 fn who_gave_up_knows_nothing() {
     let checked = Checked { unknown: vec!["too hard".into()], ..Checked::default() };
     let faults = [fault(Hold::Installed, Some(1))];
-    let results = judge(setup(), Evidence::default(), checked, &writes(&[(1, Stage::Ok)]), &faults);
+    let results =
+        judge(setup(), Some(Evidence::default()), checked, &writes(&[(1, Stage::Ok)]), &faults);
     assert_eq!((results.verdict, results.reasons), (Verdict::Unknown, vec!["too hard".into()]));
 }
 
 #[test]
 fn a_gap_belongs_to_the_faults_that_it_overlaps() {
     let ends = [(100, Stage::Ok), (250, Stage::Fail), (290, Stage::Ok), (900, Stage::Ok)];
-    let evidence = Evidence { attacked: Duration::from_secs(1), ..Evidence::default() };
+    let evidence = Some(Evidence { attacked: 1_000 * NS_PER_MS, ..Evidence::default() });
     let faults = [fault(Hold::Installed, Some(7))];
     let results = judge(setup(), evidence, Checked::default(), &writes(&ends), &faults);
     let kill = &results.faults["kill"];
     // From the write at 290 ms, during the fault, to the one at 900 ms.
     assert_eq!((&kill.gaps_ms, &kill.leader_gaps_ms), (&vec![610], &vec![610]));
     assert_eq!((results.longest_gap_ms, &kill.failovers_ms), (610, &vec![7]));
+}
+
+#[test]
+fn another_group_hides_no_gap() {
+    let mut of_other = writes(&[(150, Stage::Ok), (400, Stage::Ok), (900, Stage::Ok)]);
+    for event in &mut of_other {
+        (event.key, event.group) = ("other".into(), Some("g2".into()));
+    }
+    let mut events = [writes(&[(100, Stage::Ok), (700, Stage::Ok)]), of_other].concat();
+    events.sort_by_key(|event| event.time);
+    let evidence = Evidence { attacked: 1_000 * NS_PER_MS, ..Evidence::default() };
+    let judged = |groups: &[&str]| {
+        let groups = groups.iter().map(|group| (*group).to_string()).collect();
+        let faults = [Fault { groups, ..fault(Hold::Installed, Some(7)) }];
+        judge(setup(), Some(evidence.clone()), Checked::default(), &events, &faults)
+    };
+    assert_eq!(judged(&["g1"]).faults["kill"].gaps_ms, [600]);
+    assert_eq!(judged(&["g2"]).faults["kill"].gaps_ms, [250]);
+    assert_eq!(judged(&[]).faults["kill"].gaps_ms, [600]);
+    assert_eq!(judged(&[]).longest_gap_ms, 600);
+}
+
+#[test]
+fn a_group_that_stalls_while_nothing_is_broken_has_failed() {
+    let verdict = |tries: u64, begin: u64, end: u64| {
+        let refused = (0..tries).map(|at| (12_000 + at, Stage::Fail));
+        let ends = [vec![(50, Stage::Ok)], refused.collect(), vec![(20_000, Stage::Ok)]].concat();
+        let stalled = Fault {
+            begin: begin * NS_PER_MS,
+            end: end * NS_PER_MS,
+            ..fault(Hold::Installed, Some(7))
+        };
+        let many: Vec<(u64, Stage)> = (1..).zip([Stage::Ok; 40]).collect();
+        let events = [writes(&many), writes(&ends)].concat();
+        let evidence = Some(Evidence { attacked: 20_000 * NS_PER_MS, ..Evidence::default() });
+        judge(setup(), evidence, Checked::default(), &events, &[stalled]).verdict
+    };
+    assert_eq!(verdict(30, 100, 300), Verdict::Anomaly);
+    // Nobody tried, or the fault lasted.
+    assert_eq!(verdict(10, 100, 300), Verdict::Valid);
+    assert_eq!(verdict(30, 9_000, 12_000), Verdict::Valid);
+    assert_eq!(verdict(30, 100, 10_000), Verdict::Valid);
 }

@@ -76,21 +76,29 @@ pub(super) async fn skew(context: &Context, mut rng: StdRng) -> Result<()> {
     let victim = rng.random_range(cluster.replicas());
     let name = cluster.name(victim);
     let time = rng.random_range(WRONG);
-    let jump: i32 = rng.random_range(-60..60);
-    let percent: u32 = rng.random_range(90..111);
+    let ahead = rng.random_bool(0.5);
+    let seconds: u32 = rng.random_range(2..=60);
+    let percent: u32 = rng.random_range(1..=10);
+    let percent = if ahead { 100 + percent } else { 100 - percent };
+    let group = cluster.group_of(victim);
     let Some(clocks) = &context.clocks else {
-        context.skip(FaultKind::Clock, "no clock can be set: libfaketime is not installed".into());
-        context.stopped_within(time).await;
+        let what = "no clock can be set: libfaketime is not installed";
+        context.skip(FaultKind::Clock, Some(group), what.into());
         return Ok(());
     };
     let _held = context.hold(&[victim]).await;
+    if context.stopped() {
+        return Ok(());
+    }
     let fault = if jumps(victim) {
-        let fault = context.begin(FaultKind::Clock, format!("clock of {name} jumps by {jump} s"));
-        clocks.set(name, &format!("{jump:+}"))?;
+        let jump = format!("{}{seconds}", if ahead { '+' } else { '-' });
+        let what = format!("clock of {name} jumps by {jump} s");
+        let fault = context.begin(FaultKind::Clock, Some(group), what);
+        clocks.set(name, &jump)?;
         fault
     } else {
         let what = format!("{name} started again with clocks at {percent} %");
-        let fault = context.begin(FaultKind::Clock, what);
+        let fault = context.begin(FaultKind::Clock, Some(group), what);
         cluster.kill(victim);
         let (whole, part) = (percent / 100, percent % 100);
         clocks.set(name, &format!("+0 x{whole}.{part:02}"))?;
@@ -106,6 +114,7 @@ pub(super) async fn skew(context: &Context, mut rng: StdRng) -> Result<()> {
         clocks.set(name, RIGHT)?;
         cluster.start_one(victim)?;
     }
-    context.end(fault, if took { Hold::Installed } else { Hold::Skipped });
+    let hold = if took { Hold::Installed } else { Hold::Skipped };
+    context.end(fault, context.recorder.now(), hold);
     Ok(())
 }

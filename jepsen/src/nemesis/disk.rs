@@ -1,8 +1,8 @@
 //! Faults of disks: a replica's is deleted, or bytes on it are damaged.
 //!
-//! One at a time, and only while every other replica of the group is there and knows a leader: a
-//! disk is one of the copies that the promises count on, and the next fault waits until the
-//! replica is a voter again that has everything.
+//! One at a time, only in groups of three and more, and only while every other replica of the group
+//! is there and knows a leader: a disk is one of the copies that the promises count on, and the next
+//! fault waits until the replica is a voter again that has everything.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -18,6 +18,8 @@ use crate::checker::{Anomaly, Kind};
 use crate::nemesis::process::until;
 use crate::nemesis::{Context, FaultKind, Hold};
 
+/// Replicas of a group that has a majority without one of them.
+const SPARING_MIN: usize = 3;
 /// How long a replica may take to have everything again.
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 /// How long the rest of the group may take to be whole before the fault.
@@ -30,18 +32,20 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Deletes the disk of one replica and starts it again: it has to join as a new member.
 pub(super) async fn wipe(context: &Context, mut rng: StdRng) -> Result<()> {
     let (victim, what) = drawn(context, &mut rng, "wipe").await;
-    if !whole(context, group_of(context, victim)).await {
+    let group = context.cluster.group_of(victim);
+    if let Some(reason) = can_spare_none(context, group).await {
         if !context.stopped() {
-            context.skip(FaultKind::Wipe, format!("{what}: its group is not whole"));
+            context.skip(FaultKind::Wipe, Some(group), format!("{what}: {reason}"));
         }
         return Ok(());
     }
-    let fault = context.begin(FaultKind::Wipe, what);
+    let fault = context.begin(FaultKind::Wipe, Some(group), what);
     context.cluster.kill(victim);
     delete(&context.cluster.data(victim))?;
     context.cluster.start_one(victim)?;
     let back = caught_up(context, victim).await;
-    context.end(fault, if back { Hold::Installed } else { Hold::Indeterminate });
+    let hold = if back { Hold::Installed } else { Hold::Indeterminate };
+    context.end(fault, context.recorder.now(), hold);
     Ok(())
 }
 
@@ -50,9 +54,10 @@ pub(super) async fn wipe(context: &Context, mut rng: StdRng) -> Result<()> {
 /// Anything else is an anomaly: it must never serve what is damaged.
 pub(super) async fn corrupt(context: &Context, mut rng: StdRng) -> Result<()> {
     let (victim, what) = drawn(context, &mut rng, "corrupt").await;
-    if !whole(context, group_of(context, victim)).await {
+    let group = context.cluster.group_of(victim);
+    if let Some(reason) = can_spare_none(context, group).await {
         if !context.stopped() {
-            context.skip(FaultKind::Corrupt, format!("{what}: its group is not whole"));
+            context.skip(FaultKind::Corrupt, Some(group), format!("{what}: {reason}"));
         }
         return Ok(());
     }
@@ -60,12 +65,12 @@ pub(super) async fn corrupt(context: &Context, mut rng: StdRng) -> Result<()> {
     cluster.kill(victim);
     let damage = damage(&cluster.data(victim), &mut rng)?;
     let Some(damage) = damage else {
-        context.skip(FaultKind::Corrupt, format!("{what}: nothing to damage"));
+        context.skip(FaultKind::Corrupt, Some(group), format!("{what}: nothing to damage"));
         cluster.start_one(victim)?;
         caught_up(context, victim).await;
         return Ok(());
     };
-    let fault = context.begin(FaultKind::Corrupt, format!("{what}: {damage}"));
+    let fault = context.begin(FaultKind::Corrupt, Some(group), format!("{what}: {damage}"));
     cluster.may_end(victim, true);
     cluster.start_one(victim)?;
     let mut back = false;
@@ -85,8 +90,17 @@ pub(super) async fn corrupt(context: &Context, mut rng: StdRng) -> Result<()> {
         back = caught_up(context, victim).await;
     }
     cluster.may_end(victim, false);
-    context.end(fault, if back { Hold::Installed } else { Hold::Indeterminate });
+    let hold = if back { Hold::Installed } else { Hold::Indeterminate };
+    context.end(fault, context.recorder.now(), hold);
     Ok(())
+}
+
+/// Why no disk of the group can be taken now; `None` if one can.
+async fn can_spare_none(context: &Context, group: usize) -> Option<&'static str> {
+    if context.cluster.group(group).len() < SPARING_MIN {
+        return Some("its group needs every disk");
+    }
+    if whole(context, group).await { None } else { Some("its group is not whole") }
 }
 
 async fn drawn(context: &Context, rng: &mut StdRng, verb: &str) -> (usize, String) {
@@ -110,10 +124,6 @@ async fn leader_of_whole(context: &Context, group: usize) -> Option<ShardStatus>
         }
     }
     context.cluster.status(leader.process).await
-}
-
-fn group_of(context: &Context, victim: usize) -> usize {
-    victim / context.cluster.group(0).len()
 }
 
 /// Waits until every replica of the group votes, follows the same leader and is close to it; false
@@ -144,7 +154,7 @@ async fn until_whole(context: &Context, group: usize) {
 /// Waits until the victim is a voter that has everything; false if that takes too long, or the
 /// attack is over.
 async fn caught_up(context: &Context, victim: usize) -> bool {
-    let whole = until_whole(context, group_of(context, victim));
+    let whole = until_whole(context, context.cluster.group_of(victim));
     tokio::time::timeout(CATCH_UP_MAX, whole).await.is_ok()
 }
 

@@ -41,34 +41,30 @@ pub(super) async fn partition(context: &Context, mut rng: StdRng) -> Result<()> 
         }
         _ => (format!("cut {name}{mark} off"), grudge::isolate(victim, &replicas)),
     };
+    if context.stopped() {
+        return Ok(());
+    }
     if context.target == Target::Leader && leader.is_none() {
-        context.skip(FaultKind::Partition, format!("g{} has no leader to cut off", group + 1));
+        let what = format!("g{} has no leader to cut off", group + 1);
+        context.skip(FaultKind::Partition, Some(group), what);
         return Ok(());
     }
     // Only who is cut off from all other replicas must be replaced.
     let leader = leader.filter(|_| choice > 5 && replicas.len() > 1);
     let time = rng.random_range(if leader.is_some() { CUT_LEADER } else { CUT });
-    let mut fault = context.begin(FaultKind::Partition, format!("{what} {with}"));
-    let before = context.net.counts(&links).1;
-    let link = Link { cut, ..Link::default() };
-    context.net.set_many(&links, link);
-    let next = async {
-        match leader {
-            Some(leader) => context.failover(group, leader).await,
-            None => None,
-        }
-    };
+    let mut fault = context.begin(FaultKind::Partition, Some(group), format!("{what} {with}"));
+    let imposed = context.net.impose(links, Link { cut, ..Link::default() });
     let over = async {
         context.stopped_within(time).await;
-        let held = context.net.counts(&links).1 > before;
-        context.net.set_many(&links, Link::default());
-        held
+        let held = imposed.has_held();
+        drop(imposed);
+        (held, context.recorder.now())
     };
-    let (failover_ms, held) = tokio::join!(next, over);
+    let (failover_ms, (held, end)) = context.failover_until(group, leader, over).await;
     fault.leader = leader.is_some();
     fault.failover_ms = failover_ms;
     let unseen = leader.is_some() && failover_ms.is_none();
-    context.end(fault, if unseen { Hold::Indeterminate } else { hold(held) });
+    context.end(fault, end, if unseen { Hold::Indeterminate } else { hold(held) });
     Ok(())
 }
 
@@ -103,13 +99,15 @@ pub(super) async fn slow(context: &Context, mut rng: StdRng) -> Result<()> {
         let name = cluster.name(victim);
         (format!("links of {name}{mark}"), grudge::isolate(victim, &nodes))
     };
-    let fault = context.begin(FaultKind::Slow, format!("{whose} {how}"));
-    let before = context.net.counts(&links).0;
-    context.net.set_many(&links, link);
+    if context.stopped() {
+        return Ok(());
+    }
+    let fault = context.begin(FaultKind::Slow, Some(group), format!("{whose} {how}"));
+    let imposed = context.net.impose(links, link);
     context.stopped_within(time).await;
-    let used = context.net.counts(&links).0 > before;
-    context.net.set_many(&links, Link::default());
-    context.end(fault, hold(used));
+    let slowed = imposed.has_slowed();
+    drop(imposed);
+    context.end(fault, context.recorder.now(), hold(slowed));
     Ok(())
 }
 

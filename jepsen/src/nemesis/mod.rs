@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedMutexGuard, RwLock, watch};
 use tokio::task::JoinSet;
 
-use crate::cluster::{Cluster, Leader};
+use crate::cluster::{Cluster, Leader, group_name};
 use crate::history::Recorder;
 pub(crate) use crate::nemesis::clock::Clocks;
 use crate::net::Net;
@@ -116,11 +116,15 @@ pub(crate) struct Fault {
     pub(crate) begin: u64,
     /// When it was healed.
     pub(crate) end: u64,
+    /// The groups that it struck; none for one that struck all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
     /// Whether it took hold.
     pub(crate) hold: Hold,
     /// Whether it struck the leader of a group and nobody else of it.
     pub(crate) leader: bool,
-    /// For a fault of a leader: from the fault to the next leader, in milliseconds.
+    /// For a fault of a leader: from the fault until another process led, in milliseconds. One that
+    /// was paused or cut off must be replaced before it is healed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failover_ms: Option<u64>,
 }
@@ -171,9 +175,7 @@ async fn work(context: Arc<Context>, kinds: Vec<FaultKind>, mut rng: StdRng) -> 
         let draw = StdRng::seed_from_u64(rng.random());
         if kind.is_of_disk() {
             let _alone = context.disks.write().await;
-            if !context.stopped() {
-                context.strike(kind, draw).await?;
-            }
+            context.strike(kind, draw).await?;
         } else {
             let _among_others = context.disks.read().await;
             context.strike(kind, draw).await?;
@@ -183,6 +185,9 @@ async fn work(context: Arc<Context>, kinds: Vec<FaultKind>, mut rng: StdRng) -> 
 
 impl Context {
     async fn strike(&self, kind: FaultKind, rng: StdRng) -> Result<()> {
+        if self.stopped() {
+            return Ok(());
+        }
         match kind {
             FaultKind::Kill => process::kill(self, rng).await,
             FaultKind::Pause => process::pause(self, rng).await,
@@ -222,38 +227,56 @@ impl Context {
         leader.filter(|leader| now == Some(*leader))
     }
 
-    /// Begins a fault: from now on it is shown as what is broken.
-    fn begin(&self, kind: FaultKind, what: String) -> Fault {
+    /// Begins a fault of one group, or of all: from now on it is shown as what is broken.
+    fn begin(&self, kind: FaultKind, group: Option<usize>, what: String) -> Fault {
         self.recorder.breaks(&what);
         let begin = self.recorder.now();
+        let groups = group.map(group_name).into_iter().collect();
         let hold = Hold::Indeterminate;
-        Fault { kind, what, begin, end: begin, hold, leader: false, failover_ms: None }
+        Fault { kind, what, begin, end: begin, groups, hold, leader: false, failover_ms: None }
     }
 
     /// A fault that had nothing to break.
-    fn skip(&self, kind: FaultKind, what: String) {
-        let mut fault = self.begin(kind, what);
+    fn skip(&self, kind: FaultKind, group: Option<usize>, what: String) {
+        let mut fault = self.begin(kind, group, what);
         fault.hold = Hold::Skipped;
         self.recorder.healed(fault);
     }
 
-    /// Takes a fault down that is healed.
-    fn end(&self, mut fault: Fault, hold: Hold) {
+    /// Takes a fault down that was healed at `end`.
+    fn end(&self, mut fault: Fault, end: u64, hold: Hold) {
         fault.hold = hold;
-        fault.end = self.recorder.now();
+        fault.end = end;
         self.recorder.healed(fault);
     }
 
-    /// How long it takes from now until the group has a leader after `old`, in milliseconds.
-    async fn failover(&self, group: usize, old: Leader) -> Option<u64> {
+    /// How long it takes from now until another process leads the group, in milliseconds; `None` if
+    /// none does, or there was no leader to replace.
+    async fn failover(&self, group: usize, old: Option<Leader>) -> Option<u64> {
+        let old = old?;
         let start = std::time::Instant::now();
-        let replaced = tokio::select! {
-            _ = self.cluster.leader_after(group, old) => true,
+        let next = tokio::select! {
+            next = self.cluster.leader_after(group, old) => next,
             // Then what was broken is healed at once.
-            _ = self.stopped_within(FAILOVER_MAX) => false,
+            _ = self.stopped_within(FAILOVER_MAX) => return None,
         };
         let took = u64::try_from(start.elapsed().as_millis()).ok()?;
-        replaced.then_some(took)
+        (next.process != old.process).then_some(took)
+    }
+
+    /// As [`failover`](Self::failover), but only until the fault is healed: who was paused or cut
+    /// off may lead again after that.
+    async fn failover_until<T>(
+        &self,
+        group: usize,
+        old: Option<Leader>,
+        healed: impl Future<Output = T>,
+    ) -> (Option<u64>, T) {
+        let mut healed = std::pin::pin!(healed);
+        tokio::select! {
+            failover = self.failover(group, old) => (failover, healed.await),
+            healed = &mut healed => (None, healed),
+        }
     }
 
     /// Where only leaders are struck, so that it can be measured how they are replaced: waits until

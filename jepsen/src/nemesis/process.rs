@@ -30,45 +30,47 @@ pub(super) async fn kill(context: &Context, mut rng: StdRng) -> Result<()> {
     context.settle(group).await;
     let (victim, leader) = context.victim(group, &mut rng).await;
     let size = cluster.group(group).len();
-    let many = match rng.random_range(0..10) {
-        _ if context.target == Target::Leader => None,
-        _ if context.target == Target::All => Some(cluster.replicas().collect()),
-        0 => Some(cluster.replicas().collect::<Vec<usize>>()),
-        1 => Some(cluster.group(group).collect()),
-        2 => Some(cluster.group(group).cycle().skip(victim).take(size / 2 + 1).collect()),
-        _ => None,
+    let one = context.target == Target::Leader;
+    let (of, many): (_, Option<Vec<usize>>) = match rng.random_range(0..10) {
+        _ if one => (Some(group), None),
+        _ if context.target == Target::All => (None, Some(cluster.replicas().collect())),
+        0 => (None, Some(cluster.replicas().collect())),
+        1 => (Some(group), Some(cluster.group(group).collect())),
+        2 => {
+            let majority = cluster.group(group).cycle().skip(victim).take(size / 2 + 1);
+            (Some(group), Some(majority.collect()))
+        }
+        _ => (Some(group), None),
     };
     let victims = many.clone().unwrap_or_else(|| vec![victim]);
-    let names: Vec<&str> = victims.iter().map(|at| cluster.name(*at)).collect();
-    let mut what = format!("kill {}", names.join(" "));
-    if many.is_none() && leader.is_some() {
-        what.push_str(" (leader)");
-    } else if context.target == Target::Leader {
-        context.skip(FaultKind::Kill, format!("g{} has no leader to kill", group + 1));
+    let _held = context.hold(&victims).await;
+    if context.stopped() {
         return Ok(());
     }
-    let _held = context.hold(&victims).await;
     let leader = context.still(group, leader).await;
-    let mut fault = context.begin(FaultKind::Kill, what);
+    if one && leader.is_none() {
+        let what = format!("g{} has no leader to kill", group + 1);
+        context.skip(FaultKind::Kill, Some(group), what);
+        return Ok(());
+    }
+    let names: Vec<&str> = victims.iter().map(|at| cluster.name(*at)).collect();
+    let mark = if many.is_none() && leader.is_some() { " (leader)" } else { "" };
+    let what = format!("kill {}{mark}", names.join(" "));
+    let mut fault = context.begin(FaultKind::Kill, of, what);
     let killed = victims.iter().filter(|at| cluster.kill(**at)).count();
     let hold = if killed == 0 { Hold::Skipped } else { Hold::Installed };
     let alone = leader.filter(|_| many.is_none() && size > 1 && killed == 1);
-    let next = async {
-        match alone {
-            Some(leader) => context.failover(group, leader).await,
-            None => None,
-        }
-    };
     let again = async {
         context.stopped_within(down).await;
-        victims.iter().try_for_each(|at| cluster.start_one(*at))
+        victims.iter().try_for_each(|at| cluster.start_one(*at))?;
+        anyhow::Ok(context.recorder.now())
     };
-    let (failover_ms, started) = tokio::join!(next, again);
-    started?;
+    // Who is started again knows that it leads no more: it may be waited for after that, too.
+    let (failover_ms, end) = tokio::join!(context.failover(group, alone), again);
     fault.leader = alone.is_some();
     fault.failover_ms = failover_ms;
     let unseen = alone.is_some() && failover_ms.is_none();
-    context.end(fault, if unseen { Hold::Indeterminate } else { hold });
+    context.end(fault, end?, if unseen { Hold::Indeterminate } else { hold });
     Ok(())
 }
 
@@ -79,35 +81,36 @@ pub(super) async fn pause(context: &Context, mut rng: StdRng) -> Result<()> {
     let asleep = rng.random_range(ASLEEP);
     context.settle(group).await;
     let (victim, leader) = context.victim(group, &mut rng).await;
+    let _held = context.hold(&[victim]).await;
+    if context.stopped() {
+        return Ok(());
+    }
+    let leader = context.still(group, leader).await;
     if context.target == Target::Leader && leader.is_none() {
-        context.skip(FaultKind::Pause, format!("g{} has no leader to pause", group + 1));
+        let what = format!("g{} has no leader to pause", group + 1);
+        context.skip(FaultKind::Pause, Some(group), what);
         return Ok(());
     }
     let mark = if leader.is_some() { " (leader)" } else { "" };
     let what = format!("pause {}{mark}", cluster.name(victim));
-    let _held = context.hold(&[victim]).await;
-    let leader = context.still(group, leader).await;
-    let mut fault = context.begin(FaultKind::Pause, what);
-    let mut hold =
-        if cluster.signal(victim, Signal::STOP) { Hold::Installed } else { Hold::Skipped };
-    let leader = leader.filter(|_| cluster.group(group).len() > 1 && hold == Hold::Installed);
-    let next = async {
-        match leader {
-            Some(leader) => context.failover(group, leader).await,
-            None => None,
-        }
-    };
+    let mut fault = context.begin(FaultKind::Pause, Some(group), what);
+    let paused = cluster.signal(victim, Signal::STOP);
+    let leader = leader.filter(|_| cluster.group(group).len() > 1 && paused);
     let again = async {
-        context.stopped_within(asleep).await;
+        let cut_short = context.stopped_within(asleep).await;
         cluster.signal(victim, Signal::CONT);
+        (cut_short, context.recorder.now())
     };
-    let (failover_ms, ()) = tokio::join!(next, again);
+    let (failover_ms, (cut_short, end)) = context.failover_until(group, leader, again).await;
     fault.leader = leader.is_some();
     fault.failover_ms = failover_ms;
-    if leader.is_some() && failover_ms.is_none() {
-        hold = Hold::Indeterminate;
-    }
-    context.end(fault, hold);
+    let unseen = cut_short || (leader.is_some() && failover_ms.is_none());
+    let hold = match (paused, unseen) {
+        (false, _) => Hold::Skipped,
+        (true, true) => Hold::Indeterminate,
+        (true, false) => Hold::Installed,
+    };
+    context.end(fault, end, hold);
     Ok(())
 }
 
@@ -123,7 +126,10 @@ pub(super) async fn coordinator(context: &Context, mut rng: StdRng) -> Result<()
     let verb = if kills { "kill" } else { "pause" };
     let what = format!("{verb} {}", names.join(" "));
     let _held = context.hold(&victims).await;
-    let fault = context.begin(FaultKind::Coordinator, what);
+    if context.stopped() {
+        return Ok(());
+    }
+    let fault = context.begin(FaultKind::Coordinator, None, what);
     let struck = victims
         .iter()
         .filter(|at| if kills { cluster.kill(**at) } else { cluster.signal(**at, Signal::STOP) });
@@ -136,7 +142,7 @@ pub(super) async fn coordinator(context: &Context, mut rng: StdRng) -> Result<()
             cluster.signal(at, Signal::CONT);
         }
     }
-    context.end(fault, hold);
+    context.end(fault, context.recorder.now(), hold);
     Ok(())
 }
 
@@ -145,7 +151,8 @@ pub(super) async fn coordinator(context: &Context, mut rng: StdRng) -> Result<()
 pub(super) async fn restart(context: &Context, mut rng: StdRng) -> Result<()> {
     let cluster = &context.cluster;
     let group = rng.random_range(0..cluster.groups());
-    let fault = context.begin(FaultKind::Restart, format!("restart g{} in turns", group + 1));
+    let what = format!("restart g{} in turns", group + 1);
+    let fault = context.begin(FaultKind::Restart, Some(group), what);
     let mut restarted = 0;
     for at in cluster.group(group) {
         if context.stopped() {
@@ -179,7 +186,8 @@ pub(super) async fn restart(context: &Context, mut rng: StdRng) -> Result<()> {
         // Other faults may keep it from being ready: then the next one goes down nevertheless.
         cluster.until_one_ready(at, Duration::from_secs(3)).await.ok();
     }
-    context.end(fault, if restarted > 0 { Hold::Installed } else { Hold::Skipped });
+    let hold = if restarted > 0 { Hold::Installed } else { Hold::Skipped };
+    context.end(fault, context.recorder.now(), hold);
     Ok(())
 }
 

@@ -76,18 +76,24 @@ async fn read(
 async fn write(to: &TcpStream, mut pieces: mpsc::Receiver<Piece>, wire: &Wire) -> io::Result<()> {
     let mut state = wire.state.subscribe();
     while let Some(piece) = pieces.recv().await {
-        sleep_until(piece.due).await;
+        if piece.due > Instant::now() {
+            wire.slowed.fetch_add(1, Ordering::Relaxed);
+            sleep_until(piece.due).await;
+        }
         passed(&mut state, wire).await;
         if piece.bytes.is_empty() {
             return socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
         }
         let rate = state.borrow().bytes_per_second;
         if let Some(rate) = rate {
-            sleep_until(turn(wire, piece.bytes.len(), rate)).await;
+            wire.slowed.fetch_add(1, Ordering::Relaxed);
+            tokio::select! {
+                () = sleep_until(turn(wire, piece.bytes.len(), rate)) => {}
+                // An error means that the net is gone, and this task with it.
+                _ = state.wait_for(|link| link.bytes_per_second.is_none()) => {}
+            }
         }
         write_all(to, &piece.bytes).await?;
-        let length = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
-        wire.passed.fetch_add(length, Ordering::Relaxed);
     }
     Ok(())
 }

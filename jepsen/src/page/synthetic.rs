@@ -18,7 +18,8 @@ const KEYS: usize = 10;
 /// An event of the key `k`.
 pub(crate) fn event(time: u64, process: u32, stage: Stage, f: Action, value: Value) -> Event {
     let (key, node) = ("k".into(), "c1".into());
-    Event { time, process, stage, f, key, value, node, version: None, lag_ms: None, error: None }
+    let (version, existed, group, lag_ms, error) = Default::default();
+    Event { time, process, stage, f, key, value, node, version, existed, group, lag_ms, error }
 }
 
 /// A stale read that these events show.
@@ -78,7 +79,8 @@ fn faults(rng: &mut StdRng) -> Vec<Fault> {
         let end = if hold == Hold::Skipped { begin } else { end };
         let leader = failover_ms.is_some();
         let what = what.into();
-        faults.push(Fault { kind, what, begin, end, hold, leader, failover_ms });
+        let groups = Vec::new();
+        faults.push(Fault { kind, what, begin, end, groups, hold, leader, failover_ms });
         begin += rng.random_range(1_000..4_500) * MS;
     }
     faults

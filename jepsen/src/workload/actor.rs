@@ -6,7 +6,8 @@ use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::client::{Body, Client, Condition, Found, Freshness, Server, Written};
+use crate::checker::{Anomaly, Kind};
+use crate::client::{Body, Client, Condition, Freshness, Server, Unread, Written};
 use crate::history::{Action, Event, Recorder, Stage, Value};
 use crate::workload::Servers;
 
@@ -87,18 +88,24 @@ impl Actor {
     ) -> Ended {
         let mut event = self.event(server, f, key, value);
         self.recorder.record(event.clone());
-        let ended = match self.client.write(server, key, &body, condition).await {
-            Written::Ok(version) => {
+        let written = self.client.write(server, key, &body, condition).await;
+        if let Written::Bad(reason) = &written {
+            self.recorder.saw(bad_answer(server, key, reason));
+        }
+        let ended = match written {
+            Written::Ok(ok) => {
                 event.stage = Stage::Ok;
-                event.version = version;
-                Ended::Ok(version)
+                event.version = ok.version;
+                event.existed = ok.existed;
+                event.group = ok.group;
+                Ended::Ok(ok.version)
             }
             Written::Failed(reason) => {
                 event.stage = Stage::Fail;
                 event.error = Some(reason);
                 Ended::Failed
             }
-            Written::Unknown(reason) => {
+            Written::Unknown(reason) | Written::Bad(reason) => {
                 event.stage = Stage::Info;
                 event.error = Some(reason);
                 self.process += u32::from(self.clients);
@@ -127,22 +134,20 @@ impl Actor {
         };
         let mut event = self.event(server, f, key, Value::None);
         self.recorder.record(event.clone());
-        let found = match self.client.read(server, key, freshness).await {
-            Ok(Found { lag_ms: None, .. }) if f == Action::StaleRead => {
-                // It promises nothing about its age.
-                Err("the replica does not know how old its state is".into())
-            }
-            found => found,
-        };
+        let found = self.client.read(server, key, freshness).await;
+        if let Err(Unread::Bad(reason)) = &found {
+            self.recorder.saw(bad_answer(server, key, reason));
+        }
         let read = match found {
-            Ok(Found { json, version, lag_ms }) => {
+            Ok(found) => {
                 event.stage = Stage::Ok;
-                event.value = decode(json.as_deref());
-                event.version = version;
-                event.lag_ms = lag_ms;
-                Some((event.value.clone(), version))
+                event.value = decode(found.json.as_deref());
+                event.version = found.version;
+                event.lag_ms = found.lag_ms;
+                event.group = found.group;
+                Some((event.value.clone(), event.version))
             }
-            Err(reason) => {
+            Err(Unread::Refused(reason) | Unread::Bad(reason)) => {
                 event.stage = Stage::Fail;
                 event.error = Some(reason);
                 None
@@ -162,8 +167,16 @@ impl Actor {
             value,
             node: Arc::clone(&server.name),
             version: None,
+            existed: None,
+            group: None,
             lag_ms: None,
             error: None,
         }
     }
+}
+
+/// A server has answered as none may.
+pub(crate) fn bad_answer(server: &Server, key: &Arc<str>, reason: &str) -> Anomaly {
+    let (kind, detail) = (Kind::BadAnswer, format!("{}: {reason}", server.name));
+    Anomaly { kind, key: Arc::clone(key), detail, events: Vec::new() }
 }

@@ -58,6 +58,8 @@ fn step(step: &str) -> Vec<Event> {
         value: value.clone(),
         node: "".into(),
         version: None,
+        existed: None,
+        group: None,
         lag_ms,
         error: None,
     };

@@ -21,6 +21,8 @@ fn kinds(steps: &str) -> Vec<Kind> {
             value,
             node: "n".into(),
             version: None,
+            existed: None,
+            group: None,
             lag_ms: None,
             error: None,
         };

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Events in a line: process, what, how it ends. `1w5+` process 1 writes 5 and is told so, `-`
-/// refused, `?` unknown; `2r5` reads 5; `3c56+` replaces 5 by 6; `4d+` removes; `5r!` reads
+/// refused, `?` unknown; `2r5` reads 5; `3c56+` replaces 5 by 6; `4d+` removes, `4x+` finds nothing to remove; `5r!` reads
 /// something foreign. `1w5(` only begins, and `1)` ends it well.
 fn kinds(steps: &str) -> Vec<Kind> {
     let mut history: Vec<Event> = Vec::new();
@@ -21,7 +21,7 @@ fn kinds(steps: &str) -> Vec<Kind> {
         let number = Value::Number(digits.first().copied().unwrap_or(0));
         let (f, value) = match &what[..1] {
             "w" => (Action::Write, number),
-            "d" => (Action::Delete, number),
+            "d" | "x" => (Action::Delete, number),
             "c" => (Action::Cas, Value::Cas { from: digits[0], to: digits[1] }),
             "r" if what.ends_with('!') => (Action::Read, Value::Foreign { foreign: "x".into() }),
             "r" => (Action::Read, number),
@@ -36,6 +36,8 @@ fn kinds(steps: &str) -> Vec<Kind> {
             value,
             node: "n".into(),
             version: None,
+            existed: what.starts_with('x').then_some(false),
+            group: None,
             lag_ms: None,
             error: None,
         };
@@ -63,6 +65,7 @@ fn what_is_linearizable_is_fine() {
     // The run ended before the answer came.
     assert_eq!(kinds("1w1( 2r1"), []);
     assert_eq!(kinds("1w1+ 2r- 3r1 4c12- 3r1"), []);
+    assert_eq!(kinds("1x+ 1w1( 2x+ 1) 2r1 1d+ 2x+"), []);
 }
 
 #[test]
@@ -70,6 +73,7 @@ fn anomalies_have_their_names() {
     assert_eq!(kinds("1w1+ 1w2+ 2r1"), [Kind::NotLinearizable]);
     assert_eq!(kinds("1w1+ 1c12+ 2c13+"), [Kind::NotLinearizable]);
     assert_eq!(kinds("1w1+ 1d+ 2r1"), [Kind::NotLinearizable]);
+    assert_eq!(kinds("1w1+ 2x+"), [Kind::NotLinearizable]);
     assert_eq!(kinds("2r7"), [Kind::NotLinearizable]);
     assert_eq!(kinds("1w1- 2r1"), [Kind::FailedWriteSeen]);
     assert_eq!(kinds("1w1+ 1c12- 2r2 2r1"), [Kind::FailedWriteSeen]);
