@@ -24,6 +24,7 @@ use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
 use crate::raft::{self, Replica, ReplicaOptions, Timing};
 use crate::rpc::Dialer;
 use crate::server::http::Http;
+use crate::store::check::check;
 use crate::store::datadir::set_aside;
 use crate::types::clock::{Clock, SystemClock};
 use crate::types::limits::{VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
@@ -144,14 +145,20 @@ impl ShardServer {
 }
 
 /// Binds and opens the data. If that is damaged, and there is a group to have it from again, waits
-/// until the group can do without this replica, and begins anew.
+/// until the group can do without this replica, and begins anew. One that is alone says what is lost.
 async fn open(options: &ShardOptions) -> anyhow::Result<(TcpListener, Replica)> {
     let listener = bind(options.listen, options.port).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let damage = match Replica::open(replica_options(options), Arc::clone(&clock)).await {
         Ok(replica) => return Ok((listener, replica)),
-        Err(error) if error.is_damage() && !options.replicas.is_empty() => error,
-        Err(error) => return Err(error.into()),
+        Err(error) if !error.is_damage() => return Err(error.into()),
+        Err(damage) if options.replicas.is_empty() => {
+            let data = options.data.clone();
+            let checked = tokio::task::spawn_blocking(move || check(&data)).await?;
+            let cure = checked.map_or_else(|error| error.to_string(), |report| report.cure());
+            bail!("{damage}; {cure}");
+        }
+        Err(damage) => damage,
     };
     tracing::error!(%damage, "the data is damaged; this replica serves nothing until its group can do without it");
     let router = api::refusing_router(format!("the data of this replica is damaged: {damage}"));

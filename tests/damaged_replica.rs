@@ -2,35 +2,16 @@
 //! and it gets everything from its group again, but gives up nothing that the group still needs.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reqwest::Method;
 
 use crate::common::command::exit;
+use crate::common::disk::{files, flip};
 use crate::common::group::Group;
 use crate::common::load::Load;
 use crate::common::until::{SOON, until};
 use crate::common::world::World;
-
-/// The files in a part of a data directory, in the order of their names.
-fn files(data: &Path, part: &str, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(data.join(part)).expect("it is there");
-    let paths = entries.map(|entry| entry.expect("it can be read").path());
-    let mut paths: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
-    paths.sort();
-    paths
-}
-
-/// Flips a bit of the byte at `offset`.
-fn flip(path: &Path, offset: u64) {
-    let file = fs::OpenOptions::new().read(true).write(true).open(path).expect("it is there");
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).expect("it is as long");
-    byte[0] ^= 1;
-    file.write_all_at(&byte, offset).expect("it can be written");
-}
 
 /// Damages the first batch of the log.
 fn damage(group: &Group, at: usize) {

@@ -22,6 +22,7 @@ mod harness;
 mod impostor;
 mod memory_budget;
 mod moved_replica;
+mod offline_tools;
 mod one_group;
 mod planted;
 mod power_off;

@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("api", &["types", "rpc", "raft"]),
     ("coordinator", &["types", "planted", "rpc", "api"]),
     ("server", &["types", "rpc", "store", "raft", "api", "coordinator"]),
-    ("cli", &["types", "planted", "client", "bench", "server"]),
+    ("cli", &["types", "planted", "store", "client", "bench", "server"]),
 ];
 
 /// Crates that stay where they are: (crate, the only rooms that name it).

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::ensure;
 use clap::Args;
 
-use crate::cli::{Ending, check};
+use crate::cli::{Ending, flags};
 use crate::server::{CoordinatorOptions, run_coordinator};
 use crate::types::limits::{GROUPS_MAX, MEMBERS_MAX, VNODES_DEFAULT, VNODES_MAX};
 use crate::types::units::parse_bytes;
@@ -49,7 +49,7 @@ impl CoordinatorArgs {
     }
 
     fn options(self) -> anyhow::Result<CoordinatorOptions> {
-        let shards = check::urls("--shards", &self.shards)?;
+        let shards = flags::urls("--shards", &self.shards)?;
         ensure!(!shards.is_empty(), "--shards must name a member of at least one group");
         let most = GROUPS_MAX * MEMBERS_MAX;
         ensure!(shards.len() <= most, "--shards lists more than {most} URLs");
@@ -58,7 +58,7 @@ impl CoordinatorArgs {
             listen: self.listen,
             shards,
             vnodes: self.vnodes,
-            max_value_bytes: check::max_value_bytes(self.max_value_size)?,
+            max_value_bytes: flags::max_value_bytes(self.max_value_size)?,
         })
     }
 }

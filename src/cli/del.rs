@@ -34,10 +34,10 @@ impl DelArgs {
             Some(version) => client.delete_if(&self.key, &Condition::Version(vec![version])).await,
         };
         let written = match written {
-            Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.output),
+            Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,
         };
-        match self.remote.output {
+        match self.remote.form.output {
             Format::Json => print_json(&written)?,
             Format::Text if written.existed == Some(false) => print_line("ok (was not there)")?,
             Format::Text => print_line("ok (deleted)")?,

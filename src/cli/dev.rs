@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::cli::{Ending, check, output};
+use crate::cli::{Ending, flags, output};
 use crate::server::{DevOptions, DevServer, run_dev};
 use crate::types::limits::{GROUPS_MAX, MEMBERS_MAX};
 use crate::types::units::parse_bytes;
@@ -47,7 +47,7 @@ impl DevArgs {
     fn options(self) -> anyhow::Result<DevOptions> {
         ensure!(!self.data.as_os_str().is_empty(), "--data must name a directory");
         let Self { shards, replicas, port, data, max_memory } = self;
-        let max_memory = check::max_memory(max_memory)?;
+        let max_memory = flags::max_memory(max_memory)?;
         Ok(DevOptions { shards, replicas, port, data, max_memory })
     }
 }

@@ -53,7 +53,7 @@ impl GetArgs {
             Level::Stale => Consistency::Stale,
         };
         let found = self.remote.client()?.get_with(&self.key, consistency).await?;
-        match (&found, self.remote.output) {
+        match (&found, self.remote.form.output) {
             (None, Format::Text) => (),
             (None, Format::Json) => print_line(GetBody::NOT_FOUND)?,
             (Some(item), Format::Json) => {

@@ -2,17 +2,21 @@
 //!
 //! One file per subcommand: a clap struct, what makes checked options or a request of it, and what
 //! is shown of the result. Results go to stdout and nothing else does; logs and errors go to
-//! stderr, an error as one line. Exit codes: 0 found or done, 1 not found, 2 usage or server error.
+//! stderr, an error as one line. Exit codes: 0 found or done, 1 not found,
+//! refused by a condition or damaged, 2 usage or server error.
 //! Every flag can also be set as an environment variable `SAGE_<FLAG>`.
 
 mod check;
 mod coordinator;
 mod del;
 mod dev;
+mod dump;
+mod flags;
 mod get;
 mod output;
 mod put;
 mod remote;
+mod repair;
 mod route;
 mod shard;
 mod status;
@@ -66,6 +70,12 @@ enum Command {
     Route(route::RouteArgs),
     /// Show groups, leaders and replicas
     Status(status::StatusArgs),
+    /// Verify the data directory of a replica that does not run
+    Check(check::CheckArgs),
+    /// Show what is inside a file of a data directory
+    Dump(dump::DumpArgs),
+    /// Accept a loss: go on without what is damaged, in a group of one
+    Repair(repair::RepairArgs),
 }
 
 /// How a command that did not fail ended.
@@ -77,6 +87,8 @@ enum Ending {
     NotFound,
     /// The condition of a write did not hold.
     Mismatch,
+    /// What was to be checked is damaged.
+    Damaged,
 }
 
 /// Runs the command that the process was started with.
@@ -87,7 +99,7 @@ pub fn run() -> ExitCode {
     };
     match start(cli) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
-        Ok(Ending::NotFound | Ending::Mismatch) => ExitCode::from(1),
+        Ok(Ending::NotFound | Ending::Mismatch | Ending::Damaged) => ExitCode::from(1),
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::from(2)
@@ -118,6 +130,9 @@ async fn carry_out(command: Command) -> anyhow::Result<Ending> {
         Command::Del(args) => args.run().await,
         Command::Route(args) => args.run().await,
         Command::Status(args) => args.run().await,
+        Command::Check(args) => args.run(),
+        Command::Dump(args) => args.run(),
+        Command::Repair(args) => args.run().await,
     }
 }
 

@@ -71,10 +71,10 @@ impl PutArgs {
             Some(condition) => client.put_if(&self.key, value, condition).await,
         };
         let written = match written {
-            Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.output),
+            Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,
         };
-        match self.remote.output {
+        match self.remote.form.output {
             Format::Json => print_json(&written)?,
             Format::Text => print_line(&format!("ok (version {})", written.version))?,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::cli::check;
+use crate::cli::flags;
 use crate::cli::output::Format;
 use crate::client::Client;
 use crate::types::limits::REQUEST_TIMEOUT_MAX;
@@ -26,6 +26,13 @@ pub(super) struct RemoteArgs {
     /// How long it may take
     #[arg(long, env = "SAGE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    pub(super) form: FormArgs,
+}
+
+/// How a result is shown.
+#[derive(Args, Debug)]
+pub(super) struct FormArgs {
     /// The form of the result
     #[arg(
         short,
@@ -41,7 +48,7 @@ pub(super) struct RemoteArgs {
 impl RemoteArgs {
     /// A client as these flags ask for it.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let urls = check::urls("--url", &self.url)?;
+        let urls = flags::urls("--url", &self.url)?;
         ensure!(!urls.is_empty(), "--url must name a server");
         ensure!(
             !self.timeout.is_zero() && self.timeout <= REQUEST_TIMEOUT_MAX,

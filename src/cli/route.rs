@@ -24,7 +24,7 @@ pub(super) struct RouteArgs {
 impl RouteArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         let route = self.remote.client()?.route(&self.key).await?;
-        if self.remote.output == Format::Json {
+        if self.remote.form.output == Format::Json {
             print_json(&route)?;
             return Ok(Ending::Done);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
-use crate::cli::{Ending, check};
+use crate::cli::{Ending, flags};
 use crate::server::{ShardOptions, run_shard};
 use crate::types::limits::MEMBERS_MAX;
 use crate::types::units::{parse_bytes, parse_duration};
@@ -87,10 +87,10 @@ impl ShardArgs {
     fn options(self) -> anyhow::Result<ShardOptions> {
         self.check_times()?;
         let advertise = match &self.advertise {
-            Some(url) => check::url("--advertise", url)?,
+            Some(url) => flags::url("--advertise", url)?,
             None => default_advertise(self.listen, self.port),
         };
-        let replicas = check::urls("--replicas", &self.replicas)?;
+        let replicas = flags::urls("--replicas", &self.replicas)?;
         ensure!(
             !replicas.contains(&advertise),
             "--replicas lists this replica's own URL {advertise}; list only the other members"
@@ -118,14 +118,14 @@ impl ShardArgs {
             data: self.data,
             replicas,
             quorum: self.quorum,
-            id: self.id.as_deref().map(check::group_name).transpose()?,
-            max_value_bytes: check::max_value_bytes(self.max_value_size)?,
+            id: self.id.as_deref().map(flags::group_name).transpose()?,
+            max_value_bytes: flags::max_value_bytes(self.max_value_size)?,
             heartbeat: self.heartbeat,
             election_timeout_min: self.election_timeout_min,
             election_timeout_max: self.election_timeout_max,
             snapshot_log_bytes: self.snapshot_log_size,
             keep_log_entries: self.keep_log_entries,
-            max_memory: check::max_memory(self.max_memory)?,
+            max_memory: flags::max_memory(self.max_memory)?,
             min_free_disk: self.min_free_disk,
         })
     }

@@ -27,7 +27,7 @@ pub(super) struct StatusArgs {
 impl StatusArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         let client = self.remote.client()?;
-        match (client.cluster().await, self.remote.output) {
+        match (client.cluster().await, self.remote.form.output) {
             (Ok(cluster), Format::Json) => print_json(&cluster)?,
             (Ok(cluster), Format::Text) => print_bytes(show_cluster(&cluster).as_bytes())?,
             // A shard knows no /cluster.

@@ -49,10 +49,7 @@ pub enum OpenError {
         wal: NodeId,
     },
     /// What the log begins after is not there.
-    #[error(
-        "{path} has lost its snapshot: its log begins after index {purged}; \
-         delete the directory to let the replica rejoin its group with a new identity"
-    )]
+    #[error("{path} has lost its snapshot: its log begins after index {purged}")]
     SnapshotLost {
         /// The data directory.
         path: PathBuf,
@@ -60,19 +57,13 @@ pub enum OpenError {
         purged: u64,
     },
     /// It was part of a group, and its log is not there.
-    #[error(
-        "{path} has lost its log, and with it its vote and what it has acknowledged; \
-         delete the directory to let the replica rejoin its group with a new identity"
-    )]
+    #[error("{path} has lost its log, and with it its vote and what it has acknowledged")]
     LogLost {
         /// The data directory.
         path: PathBuf,
     },
     /// It has voted, but nothing says in which group.
-    #[error(
-        "{path} has a vote but has lost its group; \
-         delete the directory to let the replica rejoin its group with a new identity"
-    )]
+    #[error("{path} has a vote but has lost its group")]
     GroupLost {
         /// The data directory.
         path: PathBuf,
@@ -181,6 +172,9 @@ fn founded(wal: &Wal) -> Result<Option<GroupId>, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::check::check;
+    use crate::types::ids::{LogId, Vote};
+    use crate::types::log::Entry;
 
     #[tokio::test]
     async fn a_replica_without_its_log_does_not_keep_its_identity() {
@@ -203,5 +197,63 @@ mod tests {
         std::fs::remove_dir_all(data.join("wal")).expect("there was a log");
         let refused = open().await.err();
         assert!(matches!(refused, Some(OpenError::LogLost { .. })), "{refused:?}");
+    }
+
+    /// Wherever a bit is flipped, `sage check` and a start are of one mind.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_check_calls_damaged_what_a_start_refuses() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("data");
+        let open = |data: PathBuf| async move {
+            let opened = tokio::task::spawn_blocking(move || recover(&data)).await;
+            opened.expect("no panic")
+        };
+        let recovered = open(data.clone()).await.expect("a new directory");
+        recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
+        let id = |index| LogId { term: 1, leader: recovered.node, index };
+        for index in 0..6 {
+            let entry = Entry { id: id(index), payload: Payload::Blank };
+            recovered.wal.append(vec![entry], Box::new(drop)).await.expect("the log takes it");
+            // A batch for each.
+            recovered.wal.save_committed(Some(id(index))).await.expect("the log takes it");
+            let vote = Vote { term: 1, node: recovered.node, committed: true };
+            recovered.wal.save_vote(vote).await.expect("the log takes it");
+        }
+        let state = State { applied: Some(id(3)), ..State::default() };
+        recovered.snapshots.write(&state).expect("a snapshot is written");
+        recovered.wal.close().await.expect("the log closes");
+        drop(recovered);
+
+        let wal = data.join("wal").join(format!("{:020}.log", 1));
+        let snapshot = data.join("snapshot").join(format!("{:020}-1.snap", 3));
+        let [log_bytes, snapshot_bytes] =
+            [&wal, &snapshot].map(|path| std::fs::read(path).expect("it is there"));
+        let places = (0..64).step_by(5).chain((4096..4096 + 900).step_by(23));
+        let places = places.map(|at| (&wal, &log_bytes, at));
+        let all = places.chain(
+            (0..snapshot_bytes.len()).step_by(11).map(|at| (&snapshot, &snapshot_bytes, at)),
+        );
+        let (mut damaged, mut whole) = (0, 0);
+        for (path, bytes, at) in all {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            std::fs::write(path, &flipped).expect("it can be written");
+            let report = check(&data).expect("it can be checked");
+            let opened = open(data.clone()).await;
+            let why = opened.as_ref().err().map(ToString::to_string);
+            assert_eq!(report.ok, opened.is_ok(), "byte {at} of {path:?}: {why:?}, {report:?}");
+            match opened {
+                Ok(recovered) => {
+                    whole += 1;
+                    recovered.wal.close().await.expect("the log closes");
+                }
+                Err(error) => {
+                    damaged += 1;
+                    assert_eq!(error.is_damage(), report.loss.is_some(), "{error}: {report:?}");
+                }
+            }
+            std::fs::write(path, bytes).expect("it can be written");
+        }
+        assert!(damaged > 20 && whole > 5, "{damaged} damaged, {whole} whole");
     }
 }

@@ -28,6 +28,14 @@ pub enum DataDirError {
         /// What the system said.
         source: io::Error,
     },
+    /// It can't be read.
+    #[error("data directory {path}: {source}")]
+    Unreadable {
+        /// What was tried.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// An open, locked data directory: `LOCK`, `meta/`, `wal/`, `snapshot/`.
@@ -62,6 +70,23 @@ impl DataDir {
         writeln!(lock, "{}", std::process::id()).map_err(failed)?;
         Real.sync_dir(path).map_err(failed)?;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+}
+
+/// Makes sure that no process uses a data directory, for as long as the answer is kept, without
+/// changing anything in it. One that nobody ever used has no lock.
+pub fn unused(path: &Path) -> Result<Option<File>, DataDirError> {
+    let failed = |source| DataDirError::Unreadable { path: path.to_path_buf(), source };
+    fs::read_dir(path).map_err(failed)?;
+    let lock = match File::open(path.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_path_buf())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

@@ -84,6 +84,19 @@ impl Meta {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Identity and group as `dir` has them, without a change to it: `sled` writes when it opens, so
+    /// it opens a copy. None of both if there is no such directory.
+    pub fn peek(dir: &Path) -> Result<(Option<NodeId>, Option<GroupId>), String> {
+        if !dir.is_dir() {
+            return Ok((None, None));
+        }
+        let copied = copy_to_temporary(dir).map_err(|error| error.to_string())?;
+        match visit(copied.path(), load) {
+            Ok(Facts { node, group }) => Ok((node, group)),
+            Err(Trouble::Damaged(reason) | Trouble::Other(reason)) => Err(reason),
+        }
+    }
+
     /// The identity of this data directory.
     pub fn node(&self) -> Result<Option<NodeId>, MetaError> {
         Ok(self.facts().node)
@@ -199,6 +212,18 @@ fn decode(name: &str, bytes: &[u8]) -> Result<u64, Trouble> {
 /// Covers the name too: a value that turns up under another name is damage.
 fn checksum(name: &str, content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(name.as_bytes()), content)
+}
+
+fn copy_to_temporary(dir: &Path) -> io::Result<tempfile::TempDir> {
+    let copy = tempfile::tempdir()?;
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        // `blobs/` stays empty: values are 13 bytes long.
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
+        }
+    }
+    Ok(copy)
 }
 
 /// `sled` can come up on damaged files without a word, take a write, flush it, and not find it

@@ -19,12 +19,14 @@
 //! the network: it is told what to append, apply and purge, and asks nobody.
 
 pub mod apply;
+pub mod check;
 #[cfg(test)]
 mod crashes;
 pub mod datadir;
 pub mod digest;
 pub mod disk;
 pub mod meta;
+pub mod repair;
 pub mod snapshot;
 pub mod state;
 pub mod wal;

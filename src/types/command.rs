@@ -168,6 +168,21 @@ pub enum Refusal {
     },
 }
 
+impl Command {
+    /// The identity and name that it gives a group, if it is the one that does.
+    pub fn founds(&self) -> Option<(GroupId, &str)> {
+        match &self.action {
+            Action::Found { group, name } => Some((*group, name)),
+            Action::Put { .. }
+            | Action::Delete { .. }
+            | Action::Claim(_)
+            | Action::Confirm { .. }
+            | Action::Release { .. }
+            | Action::Conditional { .. } => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match &self.action {

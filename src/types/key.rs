@@ -86,8 +86,12 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Text for people, bytes in our own encoding.
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.serialize_str(self.as_str());
+        }
         self.0.serialize(serializer)
     }
 }

@@ -3,11 +3,16 @@
 //! JSON is kept as the text that was sent, byte for byte, so that numbers beyond 2^53, the order
 //! of names and duplicates survive.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// How a value was sent and how it comes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ValueKind {
     /// Valid UTF-8; comes back as a JSON string.
     Text,
@@ -18,7 +23,7 @@ pub enum ValueKind {
 }
 
 /// A stored value. Cloning counts a reference.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Deserialize)]
 pub struct Value {
     /// What the bytes are.
     pub kind: ValueKind,
@@ -56,7 +61,7 @@ impl Value {
             ValueKind::Text if std::str::from_utf8(&data).is_ok() => data,
             ValueKind::Text => return Err(ValueError::NotUtf8),
             ValueKind::Json => {
-                let text: &serde_json::value::RawValue = serde_json::from_slice(&data)
+                let text: &RawValue = serde_json::from_slice(&data)
                     .map_err(|error| ValueError::NotJson(error.to_string()))?;
                 data.slice_ref(text.get().as_bytes())
             }
@@ -65,9 +70,46 @@ impl Value {
     }
 }
 
+/// For people as a `GET` shows it, with the kind beside it; in our own encoding kind and bytes.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let readable = serializer.is_human_readable();
+        let mut fields = serializer.serialize_struct("Value", 2)?;
+        fields.serialize_field("kind", &self.kind)?;
+        match (readable, self.kind) {
+            (false, _) => fields.serialize_field("data", &self.data)?,
+            (true, ValueKind::Json) => {
+                let text = serde_json::from_slice::<&RawValue>(&self.data);
+                fields.serialize_field("value", text.map_err(serde::ser::Error::custom)?)?;
+            }
+            (true, ValueKind::Text) => {
+                fields.serialize_field("value", &String::from_utf8_lossy(&self.data))?;
+            }
+            (true, ValueKind::Bytes) => {
+                fields.serialize_field("value", &BASE64_STANDARD.encode(&self.data))?;
+            }
+        }
+        fields.end()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_shown_as_it_is_answered() {
+        let json = Value::new(ValueKind::Json, Bytes::from("{\"b\": 1e400}")).expect("valid");
+        for (value, shown) in [
+            (json, r#"{"kind":"json","value":{"b": 1e400}}"#),
+            (Value::text("a\"b"), r#"{"kind":"text","value":"a\"b"}"#),
+            (Value::bytes(&b"\xff\0"[..]), r#"{"kind":"bytes","value":"/wA="}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&value).expect("it has a form"), shown);
+            let encoded = crate::types::codec::encode(&value);
+            assert_eq!(crate::types::codec::decode::<Value>(&encoded, 100), Ok(value));
+        }
+    }
 
     #[test]
     fn json_is_checked_and_kept_byte_for_byte() {

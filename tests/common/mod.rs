@@ -2,6 +2,7 @@
 //! its own, in which groups and coordinators are started.
 
 pub(crate) mod command;
+pub(crate) mod disk;
 pub(crate) mod group;
 pub(crate) mod http;
 pub(crate) mod http_suite;

@@ -118,6 +118,14 @@ impl Codec {
         }
     }
 
+    /// What people call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+        }
+    }
+
     /// Packs a block's records into `packed`, replacing what it holds.
     pub(super) fn pack(self, raw: &[u8], packed: &mut Vec<u8>) {
         packed.clear();

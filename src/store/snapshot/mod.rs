@@ -12,6 +12,7 @@
 //! another replica. The bytes are drawn in `docs/formats.md`.
 
 mod format;
+mod inspect;
 mod read;
 mod receive;
 mod temp;
@@ -32,6 +33,7 @@ use crate::store::state::State;
 use crate::types::ids::{Index, LogId, Term};
 use crate::types::log::StoredMembership;
 
+pub use crate::store::snapshot::inspect::{Head, Inspection, Part, inspect, show};
 pub use crate::store::snapshot::receive::{Incoming, Received};
 
 const EXTENSION: &str = "snap";
@@ -145,7 +147,7 @@ impl Snapshots {
             .into_iter()
             .filter_map(|path| Some((place_of(&path)?, path)))
             .max()
-            .map(|(place, path)| inspect(&*disk, path, place))
+            .map(|(place, path)| read_head(&*disk, path, place))
             .transpose()?;
         let shared = Shared {
             disk,
@@ -285,7 +287,7 @@ fn place_of(path: &Path) -> Option<Place> {
 }
 
 /// Reads the header of the file at `path`, whose name says `named`.
-fn inspect(disk: &dyn Disk, path: PathBuf, named: Place) -> Result<Snapshot, SnapshotError> {
+fn read_head(disk: &dyn Disk, path: PathBuf, named: Place) -> Result<Snapshot, SnapshotError> {
     let (file, bytes) = open_file(disk, &path)?;
     let header = read::read_header(BufReader::new(file), bytes)
         .map_err(|error| SnapshotError::read(&path, error))?;

@@ -10,7 +10,9 @@ use crate::store::snapshot::format::{
     BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer,
     FormatError, Header, PREFIX_BYTES, Prefix, bounded, next_record,
 };
-use crate::store::state::State;
+use crate::store::state::{State, size_of};
+use crate::types::item::Item;
+use crate::types::key::Key;
 
 /// Why a file can't be read as a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -38,33 +40,56 @@ pub(super) fn read_header(file: impl Read, len: u64) -> Result<Header, ReadError
 
 /// Reads a whole file of `len` bytes.
 pub(super) fn read_state(file: impl Read, len: u64) -> Result<State, ReadError> {
+    let mut state = State::default();
+    visit(file, len, |part| match part {
+        Part::Header(header, _) => state = header.to_state(),
+        Part::Record(key, item) => drop(state.insert(&key, item)),
+    })?;
+    Ok(state)
+}
+
+/// What stands in a snapshot.
+pub(super) enum Part<'a> {
+    /// Comes first, once.
+    Header(&'a Header, Codec),
+    /// A key and what it holds; keys rise.
+    Record(Key, Item),
+}
+
+/// Shows a whole file of `len` bytes, part by part. What was seen is worth nothing unless it ends
+/// well, for only the footer tells whether something is missing.
+pub(super) fn visit(
+    file: impl Read,
+    len: u64,
+    mut see: impl FnMut(Part<'_>),
+) -> Result<(), ReadError> {
     let mut file = Sections::new(file, len);
     let (header, codec) = file.head()?;
-    let mut state = header.to_state();
-    let mut blocks = 0;
+    see(Part::Header(&header, codec));
+    let mut read = Footer::default();
+    let mut last: Option<Key> = None;
     while let Some(head) = file.block_head()? {
         file.block(head, codec)?;
-        load_block(&mut state, &file.raw)?;
-        blocks += 1;
+        let mut raw = &file.raw[..];
+        while let Some((key, item)) = next_record(&mut raw)? {
+            if last.as_ref().is_some_and(|last| *last >= key) {
+                let reason = format!("key {key:?} is out of order");
+                return Err(FormatError::Malformed(reason).into());
+            }
+            read.keys += 1;
+            read.bytes += size_of(&key, &item);
+            last = Some(key.clone());
+            see(Part::Record(key, item));
+        }
+        read.blocks += 1;
     }
     let footer = file.footer()?;
-    let read = Footer { keys: state.keys(), bytes: state.bytes, blocks };
-    let announced = Footer { keys: header.keys, bytes: header.bytes, blocks };
+    let announced = Footer { keys: header.keys, bytes: header.bytes, blocks: read.blocks };
     if read == footer && read == announced {
-        return Ok(state);
+        return Ok(());
     }
     let reason = format!("it holds {read:?}, its footer says {footer:?}, its header {announced:?}");
     Err(FormatError::Malformed(reason).into())
-}
-
-fn load_block(state: &mut State, mut raw: &[u8]) -> Result<(), FormatError> {
-    while let Some((key, item)) = next_record(&mut raw)? {
-        if state.map.get_max().is_some_and(|(last, _)| *last >= key) {
-            return Err(FormatError::Malformed(format!("key {key:?} is out of order")));
-        }
-        state.insert(&key, item);
-    }
-    Ok(())
 }
 
 /// Reads section by section and keeps count of what is left.

@@ -21,9 +21,8 @@ pub enum WalError {
     },
     /// What was acknowledged once can't be read any more. Nothing on disk was changed.
     #[error(
-        "{segment} is damaged at byte {offset}, batch {sequence}: {why}; the log is good up to \
-         {}; restore the data directory from a copy, or remove it to rejoin the group as a new \
-         member", or_nothing(*.last_good)
+        "{segment} is damaged at byte {offset}, batch {sequence}: {why}; the log is good up to {}",
+        or_nothing(*.last_good)
     )]
     Damaged {
         /// The segment file.

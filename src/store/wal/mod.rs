@@ -17,6 +17,7 @@
 mod cache;
 mod error;
 mod index;
+mod inspect;
 mod keeper;
 mod mark;
 mod open;
@@ -48,6 +49,8 @@ use crate::types::limits::{WAL_CACHE_BYTES_MAX, WAL_RECORD_BYTES_MAX};
 use crate::types::log::Entry;
 
 pub use crate::store::wal::error::WalError;
+pub use crate::store::wal::inspect::{Inspection, Piece, Pieces};
+pub use crate::store::wal::record::Record;
 pub use crate::store::wal::recovery::Why;
 
 /// How a WAL is opened.
@@ -116,6 +119,16 @@ impl Wal {
     /// whose metadata is lost.
     pub fn written_by(disk: &dyn Disk, dir: &Path) -> Result<Option<NodeId>, WalError> {
         open::written_by(disk, dir)
+    }
+
+    /// Looks at the log in `dir` without opening it or changing anything. `visit` sees every record
+    /// before the damage, if there is any, in order. Damage is not an error here; a disk that fails is.
+    pub fn inspect(
+        disk: &dyn Disk,
+        dir: &Path,
+        visit: impl FnMut(Record),
+    ) -> Result<Inspection, WalError> {
+        inspect::inspect(disk, dir, visit)
     }
 
     /// The last vote saved.

@@ -85,7 +85,7 @@ fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), Wa
 }
 
 /// The first `bytes_max` bytes of the file.
-fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> Result<Vec<u8>, WalError> {
+pub(super) fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> Result<Vec<u8>, WalError> {
     let file = FileStream::new(at(path, disk.open(path, Open::Read))?);
     let mut bytes = Vec::new();
     at(path, file.take(bytes_max).read_to_end(&mut bytes))?;
@@ -93,7 +93,7 @@ fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> Result<Vec<u8>, Wa
 }
 
 /// The header at the start of `bytes`; `None` if it is bad.
-fn decode_header(path: &Path, bytes: &[u8]) -> Result<Option<SegmentHeader>, WalError> {
+pub(super) fn decode_header(path: &Path, bytes: &[u8]) -> Result<Option<SegmentHeader>, WalError> {
     match SegmentHeader::decode(bytes) {
         Ok(header) => Ok(Some(header)),
         Err(HeaderError::Bad) => Ok(None),

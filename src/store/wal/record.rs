@@ -5,6 +5,8 @@
 //! nothing left over from an earlier life of a file is ever taken for a batch. Decoding is bounded
 //! and never panics, whatever the bytes are. The format is drawn in `docs/formats.md`.
 
+use serde::Serialize;
+
 use crate::types::codec::{self, DecodeError};
 use crate::types::ids::{Index, LogId, NodeId, Vote};
 use crate::types::limits::{WAL_BATCH_BYTES, WAL_RECORD_BYTES_MAX};
@@ -84,8 +86,9 @@ impl SegmentHeader {
 }
 
 /// One fact of the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Record {
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
     /// An entry; what stood at its index and after it no longer does.
     Entry(Entry),
     /// The vote.
@@ -152,7 +155,7 @@ impl RecordRef<'_> {
     }
 }
 
-fn encode_body<T: serde::Serialize>(kind: u8, body: &T, buffer: &mut Vec<u8>) -> u8 {
+fn encode_body<T: Serialize>(kind: u8, body: &T, buffer: &mut Vec<u8>) -> u8 {
     codec::encode_into(body, buffer);
     kind
 }

@@ -201,6 +201,11 @@ impl Recovery {
         Ok(Recovered { view, index, segments, end: end.or(fresh), last, marks })
     }
 
+    /// What the segments that were shown say so far.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// The sequence number that the next batch must have. Where the oldest segment starts is known
     /// only if nothing was ever purged.
     fn sequence(&self, header: &SegmentHeader) -> Option<u64> {

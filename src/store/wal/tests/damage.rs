@@ -136,8 +136,7 @@ async fn damage_is_reported_and_nothing_is_touched() {
         let error = open(dir.path()).unwrap_err();
         let expected = format!(
             "{} is damaged at byte {}, batch 4: it can't be read, but batch 5 can; the log is good \
-             up to entry 1/n0000000000000001@2; restore the data directory from a copy, or remove \
-             it to rejoin the group as a new member",
+             up to entry 1/n0000000000000001@2",
             batch.path.display(),
             batch.range.start,
         );

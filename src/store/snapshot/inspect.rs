@@ -1,0 +1,106 @@
+//! Looks at snapshots without opening their directory for use. Changes nothing on disk.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::store::disk::Disk;
+use crate::store::snapshot::format::FormatError;
+use crate::store::snapshot::read;
+use crate::store::snapshot::{SnapshotError, check_named, list, open_file, place_of};
+use crate::types::ids::{GroupId, LogId};
+use crate::types::item::{Item, Version};
+use crate::types::key::Key;
+use crate::types::log::StoredMembership;
+use crate::types::topology::Claim;
+
+/// What a snapshot says of itself.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Head {
+    /// How its blocks are packed.
+    pub codec: &'static str,
+    /// The last entry in it.
+    pub last: Option<LogId>,
+    /// The membership as of that entry.
+    pub membership: StoredMembership,
+    /// The group's identity and name.
+    pub group: Option<(GroupId, Arc<str>)>,
+    /// The ring the group is part of.
+    pub claim: Option<Arc<Claim>>,
+    /// Whether that claim is final.
+    pub confirmed: bool,
+    /// The version after which a new key starts.
+    pub version_floor: Version,
+    /// How many keys it holds.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Part {
+    /// Comes first, once.
+    Head(Box<Head>),
+    /// A key and what it holds; keys rise.
+    Record(Key, Item),
+}
+
+/// A snapshot file, and whether it is whole.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says of itself, or why it can't be read.
+    pub head: Result<Head, SnapshotError>,
+}
+
+/// Reads every snapshot in `dir` as a whole, the newest last; a replica uses only that one. Fails
+/// only if the directory can't be listed.
+pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<Inspection>, SnapshotError> {
+    let mut named: Vec<_> =
+        list(disk, dir)?.into_iter().filter_map(|path| Some((place_of(&path)?, path))).collect();
+    named.sort();
+    let check = |(place, path): (_, PathBuf)| {
+        let mut heads = Vec::new();
+        let shown = show(disk, &path, |part| {
+            if let Part::Head(head) = part {
+                heads.push(*head);
+            }
+        });
+        let head = shown.and_then(|()| {
+            let missing = || FormatError::Malformed("it has no head".into());
+            let head = heads.pop().ok_or_else(|| SnapshotError::format(&path, &missing()))?;
+            check_named(&path, place, head.last)?;
+            Ok(head)
+        });
+        Inspection { path, head }
+    };
+    Ok(named.into_iter().map(check).collect())
+}
+
+/// Shows a snapshot part by part, checking every byte. What was seen before an error is what the
+/// file says, but not all that was once in it.
+pub fn show(disk: &dyn Disk, path: &Path, mut see: impl FnMut(Part)) -> Result<(), SnapshotError> {
+    let (file, bytes) = open_file(disk, path)?;
+    let visited = read::visit(BufReader::new(file), bytes, |part| match part {
+        read::Part::Header(header, codec) => {
+            let header = header.clone();
+            see(Part::Head(Box::new(Head {
+                codec: codec.name(),
+                last: header.last,
+                membership: header.membership,
+                group: header.group,
+                claim: header.claim,
+                confirmed: header.confirmed,
+                version_floor: header.version_floor,
+                keys: header.keys,
+                bytes: header.bytes,
+            })));
+        }
+        read::Part::Record(key, item) => see(Part::Record(key, item)),
+    });
+    visited.map_err(|error| SnapshotError::read(path, error))
+}
