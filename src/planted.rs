@@ -19,6 +19,8 @@ pub const VARIABLE: &str = "SAGE_BUG";
 
 /// How long [`Bug::AckBeforeSync`] keeps what it has acknowledged in memory.
 const WRITE_LAG: Duration = Duration::from_millis(100);
+/// How long each write of the log takes with [`Bug::SlowDisk`].
+const SLOW_WRITE: Duration = Duration::from_millis(400);
 /// How long a leader with [`Bug::AckMinority`] waits for its followers.
 pub const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -96,6 +98,8 @@ bugs! {
     /// old version. Breaks: the version of a key never goes back, on which conditional writes
     /// rely. Shows as a version seen twice.
     ForgetFloor = "forget-floor",
+    /// Each sync takes 400 ms. Breaks nothing: a leader with such a disk hands leadership over.
+    SlowDisk = "slow-disk",
 }
 
 /// Whether this bug is planted.
@@ -152,6 +156,12 @@ pub fn one_of(times: u32) -> bool {
 #[expect(clippy::disallowed_methods, reason = "what it waits for is that time passes")]
 pub fn lag() {
     std::thread::sleep(WRITE_LAG);
+}
+
+/// Keeps the thread that writes the log busy as a slow disk does.
+#[expect(clippy::disallowed_methods, reason = "what it waits for is that time passes")]
+pub fn slow_disk() {
+    std::thread::sleep(SLOW_WRITE);
 }
 
 #[cfg(all(test, feature = "planted-bugs"))]

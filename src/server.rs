@@ -62,6 +62,8 @@ pub struct ShardOptions {
     pub max_memory: Option<u64>,
     /// What is kept free on the disk, in bytes.
     pub min_free_disk: u64,
+    /// How often log and snapshot are read again to find damage; never for zero.
+    pub scrub_interval: Duration,
 }
 
 /// What a coordinator is started with; checked already.
@@ -296,6 +298,7 @@ fn dev_plan(options: &DevOptions) -> anyhow::Result<Vec<Vec<ShardOptions>>> {
         keep_log_entries: crate::types::limits::KEEP_LOG_ENTRIES_DEFAULT,
         max_memory: options.max_memory,
         min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
+        scrub_interval: crate::types::limits::SCRUB_INTERVAL_DEFAULT,
     };
     let group = |group| (0..options.replicas).map(|replica| shard(group, replica)).collect();
     Ok((0..options.shards).map(group).collect())
@@ -318,6 +321,7 @@ fn replica_options(options: &ShardOptions) -> ReplicaOptions {
         keep_log_entries: options.keep_log_entries,
         max_memory: options.max_memory,
         min_free_disk: options.min_free_disk,
+        scrub_interval: options.scrub_interval,
     }
 }
 

@@ -32,6 +32,7 @@ mod on {
     use crate::common::command::run_with;
     use crate::common::group::Group;
     use crate::common::http::FORM;
+    use crate::common::load::Load;
     use crate::common::node::{Node, url_of};
     use crate::common::until::{SOON, until};
     use crate::common::world::sage;
@@ -350,5 +351,29 @@ mod on {
         let first = version(&world, group.url()).await;
         world.http.delete(group.url(), "key").await.expect(200);
         assert_eq!(version(&world, group.url()).await, first);
+    }
+
+    /// Nothing is broken here: what is planted is a disk.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn slow_disk() {
+        let mut world = World::new().await;
+        let mut group = world.group("slow-disk", 3, &["--quorum", "2"]);
+        // It has the smallest URL, so that it forms the group and leads it.
+        plant("slow-disk", &mut group.nodes[0]);
+        group.start();
+        group.until_ready(&world.http).await;
+        let load = Load::start("w", &group.urls(), 4);
+        until("a replica with a better disk leads", SOON, async || {
+            let status = group.status(&world.http, 1).await?;
+            let leader = status.leader_url.unwrap_or_default();
+            let better = !leader.is_empty() && leader != group.nodes[0].url;
+            if better { Ok(()) } else { Err(leader) }
+        })
+        .await;
+        let log = std::fs::read_to_string(group.nodes[0].launch.log()).expect("it has a log");
+        assert!(log.contains("the disk is slow: another shall lead"), "{log}");
+        load.until_more(400).await;
+        load.stop().await.verify(&world.http, &group.nodes[1].url).await;
+        assert!(group.nodes[0].is_up(), "it goes on as a follower");
     }
 }

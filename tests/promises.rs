@@ -27,6 +27,7 @@ mod one_group;
 mod planted;
 mod power_off;
 mod quick_start;
+mod scrub;
 mod stopping;
 mod two_coordinators;
 mod wiped_replica;

@@ -76,6 +76,9 @@ pub(super) struct ShardArgs {
     /// Keep this much free on the disk: with less, and room for a snapshot, writes are refused
     #[arg(long, env = "SAGE_MIN_FREE_DISK", value_name = "SIZE", default_value = "128MiB", value_parser = parse_bytes)]
     min_free_disk: u64,
+    /// Read log and snapshot again this often, slowly, and repair what is damaged; 0s for never
+    #[arg(long, env = "SAGE_SCRUB_INTERVAL", value_name = "TIME", default_value = "6h", value_parser = parse_duration)]
+    scrub_interval: Duration,
 }
 
 impl ShardArgs {
@@ -127,6 +130,7 @@ impl ShardArgs {
             keep_log_entries: self.keep_log_entries,
             max_memory: flags::max_memory(self.max_memory)?,
             min_free_disk: self.min_free_disk,
+            scrub_interval: self.scrub_interval,
         })
     }
 
@@ -198,6 +202,7 @@ mod tests {
             keep_log_entries: 50_000,
             max_memory: None,
             min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
+            scrub_interval: crate::types::limits::SCRUB_INTERVAL_DEFAULT,
         };
         assert_eq!(options(""), Ok(expected));
     }

@@ -44,7 +44,8 @@ pub(in crate::raft) async fn run(replica: Replica) {
     }
 }
 
-async fn purge(replica: &Replica) -> Result<(), ()> {
+/// Purges everything that the newest snapshot holds.
+pub(in crate::raft) async fn purge(replica: &Replica) -> Result<(), ()> {
     let (snapshot, purged) = {
         let metrics = replica.raft().data_metrics();
         let metrics = metrics.borrow_watched();

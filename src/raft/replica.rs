@@ -31,6 +31,7 @@ use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
 use crate::raft::wire;
+use crate::raft::{scrub, slow_disk};
 use crate::rpc::Dialer;
 use crate::store::datadir::DataDir;
 use crate::store::meta::Meta;
@@ -70,6 +71,8 @@ pub struct ReplicaOptions {
     pub max_memory: Option<u64>,
     /// What is kept free on the disk, in bytes.
     pub min_free_disk: u64,
+    /// How often log and snapshot are read again to find damage; never for zero.
+    pub scrub_interval: Duration,
 }
 
 /// One member of one group. Clones share it.
@@ -187,6 +190,8 @@ impl Replica {
         self.spawn(formation::found(self.clone()));
         self.spawn(joining::finish(self.clone()));
         self.spawn(departure::watch(self.clone()));
+        self.spawn(scrub::run(self.clone()));
+        self.spawn(slow_disk::watch(self.clone()));
     }
 
     /// Whether this replica may still be bound by the lease that it gave a leader before it was
@@ -309,6 +314,11 @@ impl Replica {
                 () = task => {}
             }
         });
+    }
+
+    /// Cancelled when the replica stops.
+    pub(in crate::raft) fn stopping(&self) -> CancellationToken {
+        self.0.stopping.clone()
     }
 
     /// Whether this replica leads its group, as far as it knows.

@@ -118,6 +118,19 @@ pub const APPEND_BYTES_PER_SECOND_MIN: u32 = 128 * 1024;
 /// What a replica keeps free on its disk, in bytes, unless `--min-free-disk` says otherwise: several
 /// segments of log.
 pub const MIN_FREE_DISK_DEFAULT: u64 = 128 * 1024 * 1024;
+/// A sync that takes as long as this is slow: an election timeout's worth of writes waits for it.
+pub const SLOW_SYNC: Duration = Duration::from_millis(250);
+/// A leader whose syncs have been slow for this long, one after the other, hands leadership over.
+pub const SLOW_DISK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a leader looks at how slow its disk is.
+pub const SLOW_DISK_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// The least time between two hand-overs of a replica because of its disk: where all disks are slow,
+/// leadership does not go round and round.
+pub const SLOW_DISK_HAND_OVER_PAUSE: Duration = Duration::from_secs(30);
+/// How much of its own files a replica reads in a second to see whether they are damaged, in bytes.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
+/// How often a replica reads its own files again, unless `--scrub-interval` says otherwise.
+pub const SCRUB_INTERVAL_DEFAULT: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often a replica looks at how full its disk is.
 pub const DISK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The most directories of damaged metadata that are kept for people to look at.

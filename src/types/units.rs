@@ -9,20 +9,21 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// No duration.
-    #[error("not a duration; write a whole number and a unit, like 500ms, 2s or 1m")]
+    #[error("not a duration; write a whole number and a unit, like 500ms, 2s, 1m or 6h")]
     Duration,
     /// No size.
     #[error("not a size; write a whole number of bytes, or with a unit, like 64KiB, 8MiB or 1GiB")]
     Size,
 }
 
-/// Parses `500ms`, `2s`, `1m`.
+/// Parses `500ms`, `2s`, `1m`, `6h`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let (number, unit) = split(text).ok_or(UnitError::Duration)?;
     let unit_ms = match unit {
         "ms" => 1,
         "s" => 1000,
         "m" => 60_000,
+        "h" => 3_600_000,
         _ => return Err(UnitError::Duration),
     };
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(UnitError::Duration)
@@ -54,9 +55,10 @@ mod tests {
     #[test]
     fn durations_need_a_unit_and_a_whole_number() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("6h"), Ok(Duration::from_secs(6 * 60 * 60)));
         assert_eq!(parse_duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
-        for bad in ["", "2", "s", "-2s", "+2s", "1.5s", "2 s", "2h", "2S", "18446744073709551615m"]
+        for bad in ["", "2", "s", "-2s", "+2s", "1.5s", "2 s", "2d", "2S", "18446744073709551615m"]
         {
             assert_eq!(parse_duration(bad), Err(UnitError::Duration), "{bad}");
         }

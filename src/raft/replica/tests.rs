@@ -19,6 +19,7 @@ pub(in crate::raft) fn alone(data: &Path) -> ReplicaOptions {
         keep_log_entries: 10,
         max_memory: None,
         min_free_disk: 0,
+        scrub_interval: Duration::ZERO,
     }
 }
 

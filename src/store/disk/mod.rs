@@ -83,6 +83,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Makes durable what was written, and the length.
     fn sync(&self) -> io::Result<()>;
 
+    /// Has what was synced read from the disk again, and not from what the system remembers of it,
+    /// as far as the system can do that.
+    fn forget_cached(&self) -> io::Result<()>;
+
     /// Reads exactly as many bytes as `bytes` has.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         if self.read_at(bytes, offset)? == bytes.len() {

@@ -292,6 +292,10 @@ impl DiskFile for Opened {
         Ok(())
     }
 
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(()) // It has no cache beside what is not yet durable.
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.disk.lock();
         let site = site(inner.sites);

@@ -1,20 +1,23 @@
 //! Looks at snapshots without opening their directory for use. Changes nothing on disk.
 
-use std::io::BufReader;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, FileStream};
 use crate::store::snapshot::format::FormatError;
 use crate::store::snapshot::read;
-use crate::store::snapshot::{SnapshotError, check_named, list, open_file, place_of};
+use crate::store::snapshot::{SnapshotError, Snapshots, check_named, list, open_file, place_of};
 use crate::types::ids::{GroupId, LogId};
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
 use crate::types::log::StoredMembership;
 use crate::types::topology::Claim;
+
+/// Bytes that are read at once to see whether they are damaged.
+const SCRUB_READ_BYTES: usize = 256 * 1024;
 
 /// What a snapshot says of itself.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -79,6 +82,35 @@ pub fn inspect(disk: &dyn Disk, dir: &Path) -> Result<Vec<Inspection>, SnapshotE
         Inspection { path, head }
     };
     Ok(named.into_iter().map(check).collect())
+}
+
+impl Snapshots {
+    /// Reads the newest snapshot, if there is one, from the disk again, past the system's cache, and
+    /// checks every byte. `read` is told of the bytes of each read before it happens, to pace it, or to end it
+    /// with an error. Blocks.
+    pub fn scrub(&self, read: impl FnMut(u64) -> io::Result<()>) -> Result<(), SnapshotError> {
+        let Some((newest, file)) = self.open_newest()? else { return Ok(()) };
+        let failed = |error| SnapshotError::io(&newest.path, error);
+        file.forget_cached().map_err(failed)?;
+        let bytes = file.size().map_err(failed)?;
+        let file = Told { file: FileStream::new(file), read };
+        let file = BufReader::with_capacity(SCRUB_READ_BYTES, file);
+        let scrubbed = read::visit(file, bytes, |_| {});
+        scrubbed.map_err(|error| SnapshotError::read(&newest.path, error))
+    }
+}
+
+/// A file that tells of each read.
+struct Told<F> {
+    file: FileStream,
+    read: F,
+}
+
+impl<F: FnMut(u64) -> io::Result<()>> Read for Told<F> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        (self.read)(bytes.len() as u64)?;
+        self.file.read(bytes)
+    }
 }
 
 /// Shows a snapshot part by part, checking every byte. What was seen before an error is what the

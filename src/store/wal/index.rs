@@ -66,6 +66,12 @@ impl BatchIndex {
         self.stretches.front().map(|front| front.place.segment)
     }
 
+    /// The first entry that stands in a later segment than `segment`, or the one after the last.
+    pub(super) fn first_beyond(&self, segment: u64) -> Index {
+        let until = self.stretches.partition_point(|stretch| stretch.place.segment <= segment);
+        self.stretches.get(until).map_or(self.end, |stretch| stretch.first)
+    }
+
     /// The batches that hold the entries from `start` until `end`, at most `batches_max` of them,
     /// each with the index where its entries end.
     pub(super) fn lookup(
@@ -107,6 +113,7 @@ mod tests {
         assert_eq!(index.lookup(3, 5, 9), [(at(1, 0), 4), (at(1, 80), 5)]);
         assert_eq!(index.lookup(8, 100, 9), [(at(1, 80), 9), (at(2, 0), 12)]);
         assert_eq!(index.lookup(1, 100, 2).len(), 2);
+        assert_eq!([0, 1, 2, 3].map(|segment| index.first_beyond(segment)), [1, 9, 12, 12]);
     }
 
     #[test]

@@ -21,9 +21,11 @@ mod inspect;
 mod keeper;
 mod mark;
 mod open;
+mod pace;
 mod reader;
 mod record;
 mod recovery;
+mod scrub;
 mod segment;
 mod shared;
 #[cfg(test)]
@@ -36,6 +38,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -52,6 +55,7 @@ pub use crate::store::wal::error::WalError;
 pub use crate::store::wal::inspect::{Inspection, Piece, Pieces};
 pub use crate::store::wal::record::Record;
 pub use crate::store::wal::recovery::Why;
+pub use crate::store::wal::scrub::Scrubbed;
 
 /// How a WAL is opened.
 #[derive(Clone, Debug)]
@@ -273,6 +277,17 @@ impl Wal {
     /// Bytes of records appended since the process started: what a snapshot is due by.
     pub fn bytes_appended(&self) -> u64 {
         self.shared().lock().bytes_appended
+    }
+
+    /// How long the disk has been slow: the time spent in slow syncs since the last quick one.
+    pub fn slow_for(&self) -> Duration {
+        self.shared().slow_for()
+    }
+
+    /// Reads the first sealed segment after number `after` from the disk again, past the system's
+    /// cache, and checks every batch of it; `None` if there is none. Blocks.
+    pub fn scrub(&self, after: u64) -> io::Result<Option<Scrubbed>> {
+        scrub::next(self.shared(), after)
     }
 
     /// Waits until the log has failed, and says why; for ever if it never does. The process must

@@ -190,6 +190,15 @@ impl Segment {
         Ok(bytes)
     }
 
+    /// Reads everything up to `end` from the disk itself, not from the system's cache.
+    pub(super) fn read_again(&self, end: u64) -> io::Result<Vec<u8>> {
+        self.file.forget_cached()?;
+        let len = usize::try_from(end).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
     /// What to say of a batch that was good once and no longer is.
     pub(super) fn bad(&self, offset: u64) -> io::Error {
         let path = self.path.display();

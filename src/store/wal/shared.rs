@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as Turn, Notify, watch};
 
@@ -18,6 +19,7 @@ use crate::planted::{self, Bug};
 use crate::store::wal::Done;
 use crate::store::wal::cache::View;
 use crate::store::wal::index::{BatchIndex, Place};
+use crate::store::wal::pace::Pace;
 use crate::store::wal::record::RecordRef;
 use crate::store::wal::segment::Segment;
 use crate::types::ids::{Index, LogId};
@@ -191,6 +193,7 @@ pub(super) struct Shared {
     room: Notify,
     turn: Turn<()>,
     status: watch::Sender<Status>,
+    pace: Mutex<Pace>,
 }
 
 impl fmt::Debug for Shared {
@@ -227,12 +230,24 @@ impl Shared {
             room: Notify::new(),
             turn: Turn::new(()),
             status: watch::Sender::new(Status::Open),
+            pace: Mutex::default(),
         }
     }
 
     /// The guarded part. Asserts come before changes, so a panic under the lock leaves it whole.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that a sync begins or has ended.
+    pub(super) fn pace(&self, note: impl FnOnce(&mut Pace, Instant)) {
+        note(&mut self.pace.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+    }
+
+    /// How long the disk has been slow.
+    pub(super) fn slow_for(&self) -> Duration {
+        let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.slow_for(Instant::now())
     }
 
     /// Waits for room for `bytes`, then lets `make` change the view and queues the request that it

@@ -15,6 +15,7 @@ use crate::store::wal::Done;
 use crate::store::wal::index::Place;
 use crate::store::wal::keeper::Keeper;
 use crate::store::wal::mark::Mark;
+use crate::store::wal::pace::Pace;
 use crate::store::wal::record::{BatchBuilder, batch_len, encoded_len};
 use crate::store::wal::recovery::End;
 use crate::store::wal::segment::{At, Fill, Kind, START, Segment};
@@ -195,8 +196,13 @@ impl Writer {
         let mut freed = Vec::new();
         if !self.batch.is_empty() {
             let bytes = self.batch.seal(self.sequence, self.segment.identity);
+            self.shared.pace(Pace::begin);
+            if planted::bug(Bug::SlowDisk) {
+                planted::slow_disk();
+            }
             self.segment.write(bytes, self.offset)?;
             self.segment.sync()?;
+            self.shared.pace(Pace::end);
             self.mark.set(self.sequence)?;
             let place = Place { segment: self.segment.number, offset: self.offset };
             self.offset += bytes.len() as u64;
