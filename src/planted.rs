@@ -10,6 +10,7 @@
 //! the process; this is the one piece of global state in the program, for a bug has no place of
 //! its own. Each hook is one condition; what a bug needs beside it stands here.
 
+use std::io;
 #[cfg(feature = "planted-bugs")]
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -100,6 +101,9 @@ bugs! {
     ForgetFloor = "forget-floor",
     /// Each sync takes 400 ms. Breaks nothing: a leader with such a disk hands leadership over.
     SlowDisk = "slow-disk",
+    /// The two-hundredth sync of the log fails, and what it wrote may be on disk or not. Breaks
+    /// nothing: the process ends at once, acknowledges nothing of it, and the group goes on.
+    FailingSync = "failing-sync",
 }
 
 /// Whether this bug is planted.
@@ -156,6 +160,12 @@ pub fn one_of(times: u32) -> bool {
 #[expect(clippy::disallowed_methods, reason = "what it waits for is that time passes")]
 pub fn lag() {
     std::thread::sleep(WRITE_LAG);
+}
+
+/// The error of a sync that fails, when it is time for it.
+pub fn failing_sync(batches: u64) -> io::Result<()> {
+    const FAILING: u64 = 200;
+    if batches < FAILING { Ok(()) } else { Err(io::Error::other("Input/output error (planted)")) }
 }
 
 /// Keeps the thread that writes the log busy as a slow disk does.

@@ -1,12 +1,14 @@
 //! A leader whose disk is nearly full: puts are refused, reads and deletes go on, and when there is
 //! room again so do puts.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::common::command::exit;
 use crate::common::http::Http;
 use crate::common::until::{SOON, until};
 use crate::common::world::World;
@@ -101,4 +103,52 @@ async fn puts_go_on_when_there_is_room_again() {
         if status == 200 { Ok(()) } else { Err(format!("{status} {body}")) }
     })
     .await;
+}
+
+/// Another program may take what was kept free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_without_any_room_ends_and_comes_back_when_there_is_some() {
+    let mut world = World::new().await;
+    let data = world.directory().join("group-2");
+    let Some(_mounted) = Mounted::new(data.clone(), "96m") else {
+        println!("skipped: this user may not mount a file system");
+        return;
+    };
+    let mut group = world.started("group", 3, &["--quorum", "2", "--min-free-disk", "1MiB"]).await;
+    let before = group.status(&world.http, 2).await.expect("it answers");
+    let leader = group.nodes[group.leader(&world.http).await].url.clone();
+    assert_ne!(leader, group.nodes[2].url, "the first founds the group");
+    let ballast = data.join("ballast");
+    let full = fill_up(&ballast);
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let value = "x".repeat(1 << 20);
+    for key in 0..40 {
+        world.http.put(&leader, &format!("k{key}"), &value).await.expect(200);
+    }
+    let ended = exit(&mut group.nodes[2], SOON).await;
+    assert_eq!(ended.code(), Some(2));
+    let log = std::fs::read_to_string(group.nodes[2].launch.log()).expect("it said why");
+    let error = log.lines().rfind(|line| line.starts_with("error")).expect("in one line");
+    assert!(error.contains("No space left on device"), "{error}");
+    assert!(!log.contains("panicked"), "{log}");
+    world.http.put(&leader, "after", "value").await.expect(200);
+
+    std::fs::remove_file(ballast).expect("it is there");
+    group.nodes[2].start().expect("it can be started");
+    let after = group.until_caught_up(&world.http, 2).await;
+    assert_eq!(after.node, before.node, "it is the same member");
+    for key in 0..40 {
+        let got = world.http.get(&group.nodes[2].url, &format!("k{key}")).await.expect(200);
+        assert_eq!(got.json()["value"], value.as_str(), "k{key}");
+    }
+}
+
+/// Writes a file until there is no room at all.
+fn fill_up(file: &Path) -> std::io::Error {
+    let mut file = std::fs::File::create(file).expect("there is room for a name");
+    loop {
+        if let Err(full) = file.write_all(&[1; 4096]) {
+            return full;
+        }
+    }
 }

@@ -29,7 +29,7 @@ mod on {
     use tokio::task::{JoinHandle, JoinSet};
 
     use super::World;
-    use crate::common::command::run_with;
+    use crate::common::command::{exit, run_with};
     use crate::common::group::Group;
     use crate::common::http::FORM;
     use crate::common::load::Load;
@@ -375,5 +375,34 @@ mod on {
         load.until_more(400).await;
         load.stop().await.verify(&world.http, &group.nodes[1].url).await;
         assert!(group.nodes[0].is_up(), "it goes on as a follower");
+    }
+
+    /// Nothing is broken here either: a sync fails, once.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn failing_sync() {
+        let mut world = World::new().await;
+        let mut group = world.group("failing-sync", 3, &["--quorum", "2"]);
+        let launch = group.nodes[0].launch.clone();
+        // It has the smallest URL, so that it forms the group and leads it.
+        plant("failing-sync", &mut group.nodes[0]);
+        group.start();
+        group.until_ready(&world.http).await;
+        let before = group.status(&world.http, 0).await.expect("it answers");
+        let load = Load::start("w", &group.urls(), 8);
+        let ended = exit(&mut group.nodes[0], SOON).await;
+        assert_eq!(ended.code(), Some(2));
+        let log = std::fs::read_to_string(group.nodes[0].launch.log()).expect("it said why");
+        let error = log.lines().rfind(|line| line.starts_with("error")).expect("in one line");
+        assert!(error.contains("the log can't be written"), "{error}");
+        assert!(error.contains("Input/output error (planted)"), "{error}");
+        assert!(!log.contains("panicked"), "{log}");
+        load.until_more(200).await;
+
+        group.nodes[0].launch = launch;
+        group.nodes[0].start().expect("it can be started");
+        let after = group.until_caught_up(&world.http, 0).await;
+        assert_eq!(after.node, before.node, "what it had acknowledged is there");
+        load.until_more(50).await;
+        load.stop().await.verify(&world.http, &group.nodes[0].url).await;
     }
 }

@@ -18,7 +18,7 @@ use crate::store::wal::mark::Mark;
 use crate::store::wal::pace::Pace;
 use crate::store::wal::record::{BatchBuilder, batch_len, encoded_len};
 use crate::store::wal::recovery::End;
-use crate::store::wal::segment::{At, Fill, Kind, START, Segment};
+use crate::store::wal::segment::{At, Fill, Kind, START, Segment, at};
 use crate::store::wal::shared::{Change, Held, Request, Shared, Work, Written};
 use crate::types::limits::WAL_BATCH_BYTES;
 
@@ -201,6 +201,9 @@ impl Writer {
                 planted::slow_disk();
             }
             self.segment.write(bytes, self.offset)?;
+            if planted::bug(Bug::FailingSync) {
+                at(self.segment.path(), planted::failing_sync(self.requests))?;
+            }
             self.segment.sync()?;
             self.shared.pace(Pace::end);
             self.mark.set(self.sequence)?;
