@@ -2,8 +2,10 @@
 //! and it gets everything from its group again, but gives up nothing that the group still needs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 
 use crate::common::command::exit;
@@ -125,6 +127,62 @@ async fn damaged_data_is_kept_until_the_group_can_do_without_it() {
     group.until_voters(&world.http, 3).await;
     group.until_caught_up(&world.http, victim).await;
     written.verify(&world.http, &group.nodes[victim].url).await;
+}
+
+/// Sampled: that every byte counts is tested where a start is cheap, in `store::crashes::lies`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_anywhere_while_another_replica_is_down_loses_nothing() {
+    const ROUNDS: u64 = 8;
+    let mut world = World::new().await;
+    let flags = ["--quorum", "2", "--snapshot-log-size", "64KiB", "--keep-log-entries", "50"];
+    let mut group = world.started("group", 3, &flags).await;
+    let (mut refused, mut served) = (0, 0);
+    for round in 0..ROUNDS {
+        let mut random = StdRng::seed_from_u64(round);
+        let load = Load::start(&format!("r{round}"), &group.urls(), 8);
+        load.until_more(600).await;
+        let written = load.stop().await;
+        let victim = random.random_range(0..3);
+        let down = (victim + random.random_range(1..3)) % 3;
+        group.nodes[victim].kill();
+        group.nodes[down].kill();
+        let (file, offset) = anywhere(&group.data(victim), &mut random);
+        flip(&file, offset);
+        let place = format!("round {round}: byte {offset} of {}", file.display());
+        group.nodes[victim].start().expect("it can be started");
+        // It serves the truth, with the third one, or nothing.
+        let url = group.nodes[victim].url.clone();
+        let serves = until(&place, SOON, async || match world.http.ready(&url).await {
+            Ok(()) => Ok(true),
+            Err(reason) if reason.contains("damaged") => Ok(false),
+            Err(reason) => Err(reason),
+        })
+        .await;
+        if serves {
+            served += 1;
+            written.verify(&world.http, &url).await;
+        } else {
+            refused += 1;
+        }
+        group.nodes[down].start().expect("it can be started");
+        group.until_voters(&world.http, 3).await;
+        for at in 0..3 {
+            group.until_caught_up(&world.http, at).await;
+        }
+        written.verify(&world.http, &url).await;
+    }
+    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
+}
+
+/// A byte of the log that is in use, of a snapshot or of the mark.
+fn anywhere(data: &Path, random: &mut StdRng) -> (PathBuf, u64) {
+    let mut places = files(data, "wal", "log");
+    places.extend(files(data, "snapshot", "snap"));
+    places.push(data.join("wal/synced"));
+    let place = places.swap_remove(random.random_range(0..places.len()));
+    let bytes = fs::read(&place).expect("it is there");
+    let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    (place, random.random_range(0..used as u64))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -168,9 +168,11 @@ async fn a_flipped_bit_anywhere_is_noticed_or_harmless() {
     let acknowledged = work(&disk).await;
     let whole = platters(&disk).after_crash(Loss::Nothing);
     let (mut noticed, mut flips) = (0, 0);
-    for (path, bytes) in whole.lengths() {
-        // Every byte of what is short, every 61st of what is long.
-        for offset in (0..bytes).step_by(if bytes > 1000 { 61 } else { 1 }) {
+    for (path, bytes) in whole.contents() {
+        // Every byte that was written, and every 61st of the zeros that fill files up.
+        let written =
+            |at: &usize| bytes[at.saturating_sub(8)..].iter().take(16).any(|byte| *byte != 0);
+        for offset in (0..bytes.len()).filter(|at| at % 61 == 0 || written(at)) {
             let mut flipped = whole.clone();
             flipped.flip(&path, offset);
             flips += 1;

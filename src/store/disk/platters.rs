@@ -238,10 +238,10 @@ impl Platters {
         self.files[*file].durable[offset] ^= 1;
     }
 
-    /// The durable files and their lengths.
-    pub(in crate::store) fn lengths(&self) -> Vec<(PathBuf, usize)> {
+    /// The durable files and what is in them.
+    pub(in crate::store) fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let file = |(path, node): (&PathBuf, &Node)| match node {
-            Node::File(file) => Some((path.clone(), self.files[*file].durable.len())),
+            Node::File(file) => Some((path.clone(), self.files[*file].durable.clone())),
             Node::Directory => None,
         };
         self.names.iter().filter_map(file).collect()
