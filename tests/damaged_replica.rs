@@ -152,13 +152,13 @@ async fn damage_anywhere_while_another_replica_is_down_loses_nothing() {
         group.nodes[victim].start().expect("it can be started");
         // It serves the truth, with the third one, or nothing.
         let url = group.nodes[victim].url.clone();
-        let serves = until(&place, SOON, async || match world.http.ready(&url).await {
+        let ready = until(&place, SOON, async || match world.http.ready(&url).await {
             Ok(()) => Ok(true),
             Err(reason) if reason.contains("damaged") => Ok(false),
             Err(reason) => Err(reason),
         })
         .await;
-        if serves {
+        if ready {
             served += 1;
             written.verify(&world.http, &url).await;
         } else {
