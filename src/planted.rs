@@ -15,13 +15,15 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::types::host;
+
 /// The environment variable.
 pub const VARIABLE: &str = "SAGE_BUG";
 
 /// How long [`Bug::AckBeforeSync`] keeps what it has acknowledged in memory.
-const WRITE_LAG: Duration = Duration::from_millis(100);
+pub const WRITE_LAG: Duration = Duration::from_millis(100);
 /// How long each write of the log takes with [`Bug::SlowDisk`].
-const SLOW_WRITE: Duration = Duration::from_millis(400);
+pub const SLOW_WRITE: Duration = Duration::from_millis(400);
 /// How long a leader with [`Bug::AckMinority`] waits for its followers.
 pub const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -153,7 +155,7 @@ fn parse(name: &str) -> Result<Bug, String> {
 
 /// True one of so many times, on each replica at other times.
 pub fn one_of(times: u32) -> bool {
-    rand::random_ratio(1, times)
+    host::random().is_multiple_of(u64::from(times))
 }
 
 /// Keeps the thread that writes the log from it for a while.

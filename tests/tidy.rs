@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Who may import whom: a room sees only the ones listed after it.
 const FLOORS: &[(&str, &[&str])] = &[
     ("types", &[]),
-    ("planted", &[]),
+    ("planted", &["types"]),
     ("rpc", &["types"]),
     ("store", &["types", "planted"]),
     ("client", &["types"]),

@@ -26,6 +26,7 @@ use crate::rpc::Target;
 use crate::types::command::Outcome;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
+use crate::types::host;
 use crate::types::ids::{ClusterId, GroupId};
 use crate::types::limits::{
     ASK_PAUSE_MIN, ASK_PAUSE_SEEKING, ASK_PAUSE_SERVING, ASK_ROUNDS_CALM, ASK_TIMEOUT,
@@ -82,6 +83,7 @@ impl<P: Peers> Keeper<P> {
             }
         };
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             () = rounds => {}
         }
@@ -97,7 +99,7 @@ impl<P: Peers> Keeper<P> {
         if self.view.refused.is_some() && Instant::now() >= self.retry {
             self.view.refused = None;
         }
-        self.view.unused = ClusterId(rand::random());
+        self.view.unused = ClusterId(host::random());
         let step = next(&self.view);
         self.view.doubted = None;
         match step {

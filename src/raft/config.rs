@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::impls::leader_id_adv::LeaderId;
-use openraft::impls::{
-    BasicNode, BoxedErrorSource, Entry, EntryPayload, InlineBatch, TokioRuntime, Vote,
-};
+use openraft::impls::{BasicNode, BoxedErrorSource, Entry, EntryPayload, InlineBatch, Vote};
 use openraft::vote::RaftLeaderId;
 use openraft::{Config, ConfigError, OptionalSend, RaftTypeConfig, SnapshotPolicy};
 
@@ -36,7 +34,10 @@ impl RaftTypeConfig for TypeConfig {
     type Vote = Vote<Self::LeaderId>;
     type Payload = EntryPayload<Command, NodeId, BasicNode>;
     type Entry = Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
-    type AsyncRuntime = TokioRuntime;
+    #[cfg(not(any(test, feature = "simulation")))]
+    type AsyncRuntime = openraft::impls::TokioRuntime;
+    #[cfg(any(test, feature = "simulation"))]
+    type AsyncRuntime = crate::raft::runtime::Deterministic;
     type Responder<T>
         = Answer<T>
     where

@@ -14,17 +14,17 @@
 //! None of this decides anything about safety. Whoever owes a lease (`raft::lease`) waits until it
 //! is over, and one that was just restarted until it can't owe any.
 
-use std::time::Instant;
-
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::raft::config::{TypeConfig, VoteOf};
 use crate::raft::replica::Replica;
 use crate::raft::wire;
 use crate::rpc::{CallError, Caller, Dialer, Target};
 use crate::types::deadline::Deadline;
+use crate::types::host;
 use crate::types::ids::NodeId;
 use crate::types::limits::{PROBE_PAUSE, PROBE_TIMEOUT, STAND_PAUSE_JITTER, STAND_PAUSE_MIN};
 use crate::types::peer::{Reply, Request};
@@ -155,7 +155,7 @@ impl Replica {
                     let release = || self.lease().release(&vote).err();
                     match self.bound_until().or_else(release) {
                         Some(until) => {
-                            tokio::time::sleep_until(until.into()).await;
+                            tokio::time::sleep_until(until).await;
                             if !self.is_gone(led).await {
                                 return;
                             }
@@ -171,7 +171,7 @@ impl Replica {
                     if self.stand(led).await.is_err() {
                         return;
                     }
-                    STAND_PAUSE_MIN + STAND_PAUSE_JITTER.mul_f64(rand::random())
+                    STAND_PAUSE_MIN + STAND_PAUSE_JITTER.mul_f64(host::jitter())
                 }
             };
             let changed = tokio::time::timeout(pause, metrics.changed()).await;

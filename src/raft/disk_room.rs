@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::MissedTickBehavior;
 
 use crate::raft::replica::Replica;
+use crate::store::blocking::blocking;
 use crate::store::datadir::free_bytes;
 use crate::store::state::WrongShard;
 use crate::types::error::{Error, Space};
@@ -57,7 +58,7 @@ pub(in crate::raft) async fn watch(replica: Replica) {
     loop {
         ticks.tick().await;
         let data = replica.options().data.clone();
-        match tokio::task::spawn_blocking(move || free_bytes(&data)).await {
+        match blocking(move || free_bytes(&data)).await {
             Ok(Ok(free)) => {
                 let snapshot = replica.snapshots().newest().map_or(0, |newest| newest.bytes);
                 replica.disk_room().note(free, snapshot);

@@ -9,7 +9,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::raft::state_machine::Published;
 use crate::types::clock::{Clock, TimestampMs};

@@ -18,6 +18,8 @@ mod recovery;
 mod redirect;
 mod replica;
 mod replication;
+#[cfg(any(test, feature = "simulation"))]
+mod runtime;
 mod scrub;
 mod service;
 mod slow_disk;

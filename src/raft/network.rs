@@ -222,6 +222,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             self.shared.stall,
         );
         tokio::select! {
+            biased;
             reply = send => match reply {
                 Ok(vote) => Ok(SnapshotResponse::new(wire::raft_vote(&vote))),
                 Err(error) => Err(streaming(&error)),

@@ -8,8 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
+use crate::store::blocking::blocking;
 use crate::store::datadir::{DataDir, DataDirError};
 use crate::store::disk::{Disk, Real};
 use crate::store::meta::{Meta, MetaError};
@@ -17,6 +16,7 @@ use crate::store::snapshot::{SnapshotError, Snapshots};
 use crate::store::state::State;
 use crate::store::wal::{Wal, WalError, WalOptions};
 use crate::types::command::{Action, Command};
+use crate::types::host;
 use crate::types::ids::{GroupId, NodeId};
 use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
 use crate::types::log::Payload;
@@ -90,9 +90,26 @@ impl OpenError {
     }
 }
 
+/// What holds a data directory.
+#[derive(Clone)]
+pub(crate) struct Files {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The metadata, if it is kept elsewhere than in the directory; then that is not locked either.
+    pub(crate) meta: Option<Meta>,
+    /// The size of a segment of the log, in bytes.
+    pub(crate) segment_bytes: u64,
+}
+
+impl Files {
+    /// This machine's.
+    pub(in crate::raft) fn real() -> Self {
+        Self { disk: Arc::new(Real), meta: None, segment_bytes: WAL_SEGMENT_BYTES_DEFAULT }
+    }
+}
+
 /// What a data directory holds.
 pub(in crate::raft) struct Recovered {
-    pub(in crate::raft) data: DataDir,
+    pub(in crate::raft) data: Option<DataDir>,
     pub(in crate::raft) meta: Meta,
     pub(in crate::raft) node: NodeId,
     pub(in crate::raft) wal: Wal,
@@ -101,11 +118,30 @@ pub(in crate::raft) struct Recovered {
     pub(in crate::raft) group: Option<GroupId>,
 }
 
-/// Opens and checks everything in `path`. Blocks on the disk.
-pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(Real);
-    let data = DataDir::open(path)?;
-    let meta = Meta::open(&path.join("meta"))?;
+/// Opens and checks everything in `path`.
+pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Recovered, OpenError> {
+    let opened = {
+        let path = path.clone();
+        blocking(move || open(&path, files)).await.map_err(OpenError::internal)?
+    };
+    let mut recovered = opened?;
+    let wal = &recovered.wal;
+    if recovered.group.is_none() {
+        recovered.group = founded(wal).await?;
+    }
+    if recovered.group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
+        return Err(OpenError::GroupLost { path });
+    }
+    Ok(recovered)
+}
+
+/// Opens everything in `path`. Blocks on the disk.
+fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
+    let Files { disk, meta, segment_bytes } = files;
+    let (data, meta) = match meta {
+        Some(meta) => (None, meta),
+        None => (Some(DataDir::open(path)?), Meta::open(&path.join("meta"))?),
+    };
     let wal_dir = path.join("wal");
     let snapshots = Snapshots::open(Arc::clone(&disk), &path.join("snapshot"))?;
     // The log is made before a group is joined or anything is applied.
@@ -118,12 +154,7 @@ pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
         Some(newest) => snapshots.read(&newest)?,
         None => State::default(),
     };
-    let wal = Wal::open(WalOptions {
-        disk,
-        dir: wal_dir,
-        node,
-        segment_bytes: WAL_SEGMENT_BYTES_DEFAULT,
-    })?;
+    let wal = Wal::open(WalOptions { disk, dir: wal_dir, node, segment_bytes })?;
     if let Some(purged) = wal.purged()
         && state.applied.is_none_or(|applied| applied.index < purged.index)
     {
@@ -131,11 +162,8 @@ pub(in crate::raft) fn recover(path: &Path) -> Result<Recovered, OpenError> {
     }
     let group = match &state.group {
         Some((group, _)) => Some(*group),
-        None => meta.group()?.or(founded(&wal)?),
+        None => meta.group()?,
     };
-    if group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
-        return Err(OpenError::GroupLost { path: path.into() });
-    }
     Ok(Recovered { data, meta, node, wal, snapshots, state, group })
 }
 
@@ -149,19 +177,16 @@ fn identity(path: &Path, meta: &Meta, wal: Option<NodeId>) -> Result<NodeId, Ope
             tracing::warn!(%node, "the metadata has no identity: taken from the log");
             node
         }
-        (None, None) => {
-            let bits = getrandom::u64().map_err(OpenError::internal)?;
-            NodeId(bits.max(1))
-        }
+        (None, None) => NodeId(host::random().max(1)),
     };
     meta.set_node(node)?;
     Ok(node)
 }
 
 /// The group that the log's first entries found, when no snapshot and no metadata tells.
-fn founded(wal: &Wal) -> Result<Option<GroupId>, OpenError> {
+async fn founded(wal: &Wal) -> Result<Option<GroupId>, OpenError> {
     const FIRST_ENTRIES: u64 = 64;
-    let first = Handle::current().block_on(wal.entries(0..FIRST_ENTRIES, usize::MAX));
+    let first = wal.entries(0..FIRST_ENTRIES, usize::MAX).await;
     let first = first.map_err(OpenError::internal)?;
     Ok(first.into_iter().find_map(|entry| match entry.payload {
         Payload::Command(Command { action: Action::Found { group, .. }, .. }) => Some(group),
@@ -180,11 +205,7 @@ mod tests {
     async fn a_replica_without_its_log_does_not_keep_its_identity() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
-        let open = async || {
-            let data = data.clone();
-            let recovered = tokio::task::spawn_blocking(move || recover(&data));
-            recovered.await.expect("no panic")
-        };
+        let open = async || recover(data.clone(), Files::real()).await;
         let recovered = open().await.expect("a new directory");
         recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
         recovered.wal.close().await.expect("the log closes");
@@ -204,10 +225,7 @@ mod tests {
     async fn a_check_calls_damaged_what_a_start_refuses() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
-        let open = |data: PathBuf| async move {
-            let opened = tokio::task::spawn_blocking(move || recover(&data)).await;
-            opened.expect("no panic")
-        };
+        let open = |data: PathBuf| recover(data, Files::real());
         let recovered = open(data.clone()).await.expect("a new directory");
         recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
         let id = |index| LogId { term: 1, leader: recovered.node, index };

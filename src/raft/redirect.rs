@@ -45,6 +45,7 @@ impl Replica {
                 return;
             }
             let changed = tokio::select! {
+                biased;
                 changed = server.changed() => changed.is_ok(),
                 changed = data.changed() => changed.is_ok(),
             };

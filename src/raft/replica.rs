@@ -8,10 +8,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +28,7 @@ use crate::raft::lease::Lease;
 use crate::raft::log_store::LogStore;
 use crate::raft::memory::Budget;
 use crate::raft::network::{Addresses, Network};
-use crate::raft::recovery::{OpenError, Recovered, recover};
+use crate::raft::recovery::{Files, OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
 use crate::raft::wire;
@@ -75,6 +76,20 @@ pub struct ReplicaOptions {
     pub scrub_interval: Duration,
 }
 
+/// Where a replica is opened: the clock, the network and the files that it gets.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dialer: Dialer,
+    pub(crate) files: Files,
+}
+
+impl Surroundings {
+    /// This machine, with this clock.
+    fn real(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, dialer: Dialer::new(None), files: Files::real() }
+    }
+}
+
 /// One member of one group. Clones share it.
 #[derive(Clone)]
 pub struct Replica(Arc<Inner>);
@@ -90,6 +105,7 @@ struct Inner {
     published: Published,
     freshness: Arc<Freshness>,
     as_of: Arc<AsOf>,
+    dialer: Dialer,
     lease: Arc<Lease>,
     departure: Departure,
     receiving: Receiving,
@@ -103,19 +119,23 @@ struct Inner {
     permits: Semaphore,
     stopping: CancellationToken,
     tasks: TaskTracker,
-    _data: DataDir,
+    _data: Option<DataDir>,
 }
 
 impl Replica {
     /// Recovers the data directory and starts Raft. Serves nothing until its group has formed:
     /// see [`Replica::form`].
     pub async fn open(options: ReplicaOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let recovered = {
-            let data = options.data.clone();
-            tokio::task::spawn_blocking(move || recover(&data))
-                .await
-                .map_err(OpenError::internal)??
-        };
+        Self::open_in(options, Surroundings::real(clock)).await
+    }
+
+    /// As [`Replica::open`], elsewhere than on this machine.
+    pub(crate) async fn open_in(
+        options: ReplicaOptions,
+        surroundings: Surroundings,
+    ) -> Result<Self, OpenError> {
+        let Surroundings { clock, dialer, files } = surroundings;
+        let recovered = recover(options.data.clone(), files).await?;
         let Recovered { data, meta, node, wal, snapshots, state, group } = recovered;
         let recovered = wal.last().map_or(0, |id| id.index);
         let bound = options.timing.election_timeout_max.max(LEASE_MAX);
@@ -125,7 +145,7 @@ impl Replica {
         let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
         let lease = Arc::new(Lease::new(options.timing));
         let stall = stall_timeout(options.timing);
-        let dialer = Dialer::new(Some(node));
+        let dialer = dialer.of(Some(node));
         let addresses = Addresses::default();
         let network = Network {
             dialer: dialer.clone(),
@@ -150,7 +170,7 @@ impl Replica {
         let replica = Self(Arc::new(Inner {
             member,
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
-            departure: Departure::new(dialer),
+            departure: Departure::new(dialer.clone()),
             receiving: Receiving::new(snapshots.clone(), stall),
             budget: options.max_memory.map(Budget::new),
             disk_room: DiskRoom::new(options.min_free_disk),
@@ -161,6 +181,7 @@ impl Replica {
             tasks: TaskTracker::new(),
             recovered,
             bound_until,
+            dialer,
             _data: data,
             options,
             clock,
@@ -208,7 +229,7 @@ impl Replica {
     /// Stands for elections again once the former lease is over.
     async fn unbound(&self) {
         if let Some(until) = self.0.bound_until {
-            tokio::time::sleep_until(until.into()).await;
+            tokio::time::sleep_until(until).await;
         }
         self.0.raft.runtime_config().elect(true);
     }
@@ -239,6 +260,7 @@ impl Replica {
     /// Waits until this replica can't go on, and says why: its disk failed, or Raft did.
     pub async fn failed(&self) -> String {
         tokio::select! {
+            biased;
             error = self.0.wal.failed() => format!("the log can't be written: {error}"),
             reason = self.raft_failed() => reason,
         }
@@ -310,6 +332,7 @@ impl Replica {
         let stopping = self.0.stopping.clone();
         self.0.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => {}
                 () = task => {}
             }
@@ -445,6 +468,11 @@ impl Replica {
 
     pub(in crate::raft) fn lease(&self) -> &Arc<Lease> {
         &self.0.lease
+    }
+
+    /// Opens connections that say whom they come from.
+    pub(in crate::raft) fn dialer(&self) -> &Dialer {
+        &self.0.dialer
     }
 
     pub(in crate::raft) fn departure(&self) -> &Departure {

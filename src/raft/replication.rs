@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::raft::as_of::AsOf;
 use crate::raft::config::{LogIdOf, Raft, TypeConfig};
@@ -140,10 +141,8 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
             let patience = self.sent.front().map_or(self.stall, |oldest| oldest.patience);
             let overdue = self.owed_since + patience;
             tokio::select! {
-                request = self.requests.next(), if room => match request {
-                    Some(request) => self.send(request).await?,
-                    None => self.more = false,
-                },
+                // An answer that is there is worth more than another request under way.
+                biased;
                 frame = self.receiver.next(), if !self.sent.is_empty() => {
                     let Some(frame) = frame? else {
                         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -153,7 +152,11 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
                         return Ok(answer);
                     }
                 }
-                () = tokio::time::sleep_until(overdue.into()), if !self.sent.is_empty() => {
+                request = self.requests.next(), if room => match request {
+                    Some(request) => self.send(request).await?,
+                    None => self.more = false,
+                },
+                () = tokio::time::sleep_until(overdue), if !self.sent.is_empty() => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }

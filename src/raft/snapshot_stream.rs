@@ -14,11 +14,12 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::raft::config::Raft;
 use crate::raft::network::{frame, message};
-use crate::raft::state_machine::{SnapshotData, blocking};
+use crate::raft::state_machine::{SnapshotData, on_disk};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
+use crate::store::blocking::blocking;
 use crate::store::disk::OpenFile;
-use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
+use crate::store::snapshot::{Received, Snapshot, Snapshots};
 use crate::types::ids::Vote;
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::types::peer::{SnapshotHeader, SnapshotReply};
@@ -48,7 +49,7 @@ pub(in crate::raft) async fn send(
         let mut chunk = vec![0; usize::try_from(size).unwrap_or(SNAPSHOT_CHUNK_BYTES)];
         let file = Arc::clone(&file);
         let read = move || file.read_exact_at(&mut chunk, offset).map(|()| chunk);
-        let chunk = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+        let chunk = blocking(read).await??;
         tokio::time::timeout(stall, sender.send(Bytes::from(chunk))).await??;
         offset += size;
     }
@@ -111,7 +112,7 @@ impl Receiving {
     ) -> io::Result<Received> {
         let (chunks, queue) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let (snapshots, bytes) = (self.snapshots.clone(), header.bytes);
-        let writing = tokio::spawn(blocking(move || write(&snapshots, bytes, queue)));
+        let writing = tokio::spawn(write(snapshots, bytes, queue));
         while let Some(chunk) = self.next(receiver).await? {
             if chunks.send(chunk).await.is_err() {
                 break; // The writer has failed and says why.
@@ -131,14 +132,14 @@ impl Receiving {
     }
 }
 
-fn write(
-    snapshots: &Snapshots,
+async fn write(
+    snapshots: Snapshots,
     bytes: u64,
     mut chunks: mpsc::Receiver<Bytes>,
-) -> Result<Received, SnapshotError> {
-    let mut incoming = snapshots.receive(bytes)?;
-    while let Some(chunk) = chunks.blocking_recv() {
-        incoming.write(&chunk)?;
+) -> io::Result<Received> {
+    let mut incoming = on_disk(move || snapshots.receive(bytes)).await?;
+    while let Some(chunk) = chunks.recv().await {
+        incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
     }
-    incoming.finish()
+    on_disk(move || incoming.finish()).await
 }

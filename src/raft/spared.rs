@@ -9,7 +9,9 @@
 //!
 //! See `docs/decisions/010-damage.md`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::raft::config::Timing;
 use crate::rpc::{Caller, Dialer, Target};

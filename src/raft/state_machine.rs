@@ -17,6 +17,7 @@ use crate::planted::{self, Bug};
 use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
 use crate::raft::wire;
 use crate::store::apply::apply;
+use crate::store::blocking::blocking;
 use crate::store::disk::{FileStream, OpenFile};
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::store::state::State;
@@ -140,7 +141,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotData,
     ) -> io::Result<()> {
         let snapshots = self.snapshots.clone();
-        self.state = blocking(move || match snapshot {
+        self.state = on_disk(move || match snapshot {
             SnapshotData::Received(received) => {
                 received.install(&snapshots).map(|(_, state)| state)
             }
@@ -159,7 +160,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
         let snapshots = self.snapshots.clone();
-        let newest = blocking(move || snapshots.open_newest()).await?;
+        let newest = on_disk(move || snapshots.open_newest()).await?;
         newest
             .map(|(snapshot, file)| {
                 let meta = wire::snapshot_meta(snapshot.last.as_ref(), &snapshot.membership)?;
@@ -181,7 +182,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
         let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
-        let snapshot = blocking(move || snapshots.write(&state)).await?;
+        let snapshot = on_disk(move || snapshots.write(&state)).await?;
         let meta = wire::snapshot_meta(snapshot.last.as_ref(), &snapshot.membership)?;
         Ok(RaftSnapshot { meta, snapshot: SnapshotData::Built(snapshot) })
     }
@@ -206,9 +207,9 @@ fn copy(
     incoming.finish()?.install(snapshots).map(|(_, state)| state)
 }
 
-/// Runs disk work where it may block.
-pub(in crate::raft) async fn blocking<T: Send + 'static>(
+/// Works on snapshots where it may block.
+pub(in crate::raft) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::other)
+    blocking(work).await?.map_err(io::Error::other)
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use futures::future::{FutureExt, Shared};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,6 +22,7 @@ use crate::rpc::frame::PAYLOAD_BYTES_MAX;
 use crate::rpc::{CallError, Target};
 use crate::types::codec;
 use crate::types::deadline::Deadline;
+use crate::types::host;
 use crate::types::limits::{
     CALLS_IN_FLIGHT_MAX, CONNECT_TIMEOUT, RECONNECT_BACKOFF_MAX, RECONNECT_BACKOFF_MIN,
 };
@@ -75,17 +77,14 @@ impl Inner {
         if deadline.has_passed() {
             return Err(CallError::NotSent(format!("no time was left for a call to {url}")));
         }
-        let mut attempt = match self.step()? {
+        let attempt = match self.step()? {
             Step::Use(calls) => return Ok(calls),
             Step::Wait(attempt) => attempt,
         };
         let _place =
             self.waiting.try_acquire().map_err(|_full| CallError::Overloaded(url.clone()))?;
-        match timeout_at(deadline.instant().into(), attempt.wait_for(Option::is_some)).await {
-            Ok(Ok(ended)) => {
-                let ended = ended.as_ref().expect("waited for it");
-                ended.result.clone()
-            }
+        match timeout_at(deadline.instant().into(), attempt).await {
+            Ok(Ok(ended)) => ended.result,
             Ok(Err(_aborted)) => {
                 Err(CallError::NotSent(format!("the attempt to connect to {url} was given up")))
             }
@@ -104,7 +103,8 @@ impl Inner {
             }
             State::Pausing { .. } | State::Idle => {}
         }
-        let (report, attempt) = watch::channel(None);
+        let (report, attempt) = oneshot::channel();
+        let attempt = attempt.shared();
         let dialing = dial(self.dialer.clone(), self.target.clone(), report);
         let task = AbortOnDropHandle::new(tokio::spawn(dialing));
         link.state = State::Dialing { attempt: attempt.clone(), _task: task };
@@ -118,17 +118,20 @@ impl Inner {
 
 enum Step {
     Use(Arc<Calls>),
-    Wait(watch::Receiver<Option<Ended>>),
+    Wait(Attempt),
 }
 
+/// An attempt to connect, for all who wait for it, in the order in which they came.
+type Attempt = Shared<oneshot::Receiver<Ended>>;
+
 /// How an attempt ended, and when.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ended {
     result: Result<Arc<Calls>, CallError>,
     at: Instant,
 }
 
-async fn dial(dialer: Dialer, target: Target, report: watch::Sender<Option<Ended>>) {
+async fn dial(dialer: Dialer, target: Target, report: oneshot::Sender<Ended>) {
     let deadline = Deadline::after(CONNECT_TIMEOUT);
     let connected = dialer.connect(&target, Lane::Calls, deadline).await;
     let result = connected
@@ -136,7 +139,8 @@ async fn dial(dialer: Dialer, target: Target, report: watch::Sender<Option<Ended
     if let Err(error) = &result {
         tracing::debug!(url = target.url, %error, "connecting failed");
     }
-    report.send_replace(Some(Ended { result, at: Instant::now() }));
+    // Without a lane nobody wants to know.
+    report.send(Ended { result, at: Instant::now() }).ok();
 }
 
 #[derive(Debug)]
@@ -149,7 +153,7 @@ struct Link {
 #[derive(Debug)]
 enum State {
     Idle,
-    Dialing { attempt: watch::Receiver<Option<Ended>>, _task: AbortOnDropHandle<()> },
+    Dialing { attempt: Attempt, _task: AbortOnDropHandle<()> },
     Up { calls: Arc<Calls>, since: Instant },
     Pausing { until: Instant, error: String },
 }
@@ -159,11 +163,12 @@ impl Link {
     /// look.
     fn settle(&mut self) {
         if let State::Dialing { attempt, .. } = &self.state {
-            let ended = attempt.borrow().as_ref().map(|ended| (ended.result.clone(), ended.at));
-            match ended {
-                Some((Ok(calls), since)) => self.state = State::Up { calls, since },
-                Some((Err(error), at)) => self.failed(at, error.to_string()),
-                None if attempt.has_changed().is_err() => {
+            match attempt.clone().now_or_never() {
+                Some(Ok(Ended { result: Ok(calls), at: since })) => {
+                    self.state = State::Up { calls, since };
+                }
+                Some(Ok(Ended { result: Err(error), at })) => self.failed(at, error.to_string()),
+                Some(Err(_aborted)) => {
                     self.failed(Instant::now(), "the attempt to connect was given up".into());
                 }
                 None => {}
@@ -182,7 +187,7 @@ impl Link {
 
     fn failed(&mut self, at: Instant, error: String) {
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Pausing { until: at + pause(self.failures, rand::random()), error };
+        self.state = State::Pausing { until: at + pause(self.failures, host::jitter()), error };
     }
 }
 

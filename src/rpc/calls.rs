@@ -94,6 +94,7 @@ impl Drop for End {
 async fn drive(mut reader: FrameReader, mut writer: FrameWriter, end: End, queued: Arc<Notify>) {
     let pulse = Pulse::default();
     let ended = tokio::select! {
+        biased;
         ended = read(&mut reader, &end.0, &pulse) => ended,
         ended = write(&mut writer, &end.0, &queued) => ended,
         () = pulse.stops() => Err(io::Error::other(format!("silent for {SILENCE_MAX:?}"))),
@@ -142,8 +143,9 @@ async fn write_queued(
     let mut batch = Vec::new();
     loop {
         tokio::select! {
-            () = queued.notified() => {}
+            biased;
             _ = ticks.tick() => writer.push(Kind::KeepAlive, 0, Bytes::new()),
+            () = queued.notified() => {}
         }
         loop {
             pending.take(&mut batch);

@@ -17,7 +17,7 @@ use crate::rpc::frame::{self, Frame, Kind};
 use crate::types::limits::{KEEP_ALIVE_INTERVAL, SILENCE_MAX, STALL_TIMEOUT};
 
 /// Anything we can be connected by.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 

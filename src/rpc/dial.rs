@@ -7,12 +7,15 @@
 //! deadline. Whatever goes wrong here is [`CallError::NotSent`]: nothing was asked yet.
 
 use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
 use reqwest::{Client, StatusCode, redirect};
 use tokio::time::timeout_at;
 
-use crate::rpc::connection::{self, FrameReader, FrameWriter};
+use crate::rpc::connection::{self, FrameReader, FrameWriter, Io};
 use crate::rpc::handshake;
 use crate::rpc::stream::{self, FrameReceiver, FrameSender};
 use crate::rpc::{CallError, Target};
@@ -22,11 +25,52 @@ use crate::types::ids::NodeId;
 use crate::types::limits::CONNECT_TIMEOUT;
 use crate::types::peer::{Hello, Lane, PROTOCOL_VERSION};
 
+/// A connection that was made, or a sentence why not.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, String>> + Send + 'a>>;
+
+/// Makes the connections that the handshake begins on.
+pub trait Connect: fmt::Debug + Send + Sync + 'static {
+    /// Connects to the process at `url`, `http://host:port`. Its future may be dropped.
+    fn connect<'a>(&'a self, url: &'a str) -> Connecting<'a>;
+}
+
+/// By HTTP and its upgrade.
+#[derive(Debug)]
+struct Http(Client);
+
+impl Http {
+    async fn upgraded(&self, url: &str) -> Result<Box<dyn Io>, String> {
+        let failed = |error| format!("cannot connect to {url}: {}", innermost(&error));
+        let response = self
+            .0
+            .get(format!("{}{PATH_RPC}", url.trim_end_matches('/')))
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, UPGRADE_PROTOCOL)
+            .send()
+            .await
+            .map_err(failed)?;
+        let status = response.status();
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(format!(
+                "{url} answered {status} instead of switching to {UPGRADE_PROTOCOL}; \
+                 check that a sage process listens there"
+            ));
+        }
+        Ok(Box::new(response.upgrade().await.map_err(failed)?))
+    }
+}
+
+impl Connect for Http {
+    fn connect<'a>(&'a self, url: &'a str) -> Connecting<'a> {
+        Box::pin(self.upgraded(url))
+    }
+}
+
 /// Opens connections for one process.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     from: Option<NodeId>,
-    http: Client,
+    connect: Arc<dyn Connect>,
 }
 
 impl Dialer {
@@ -44,7 +88,18 @@ impl Dialer {
             .referer(false)
             .build()
             .expect("an HTTP client without TLS can be made");
-        Self { from, http }
+        Self::over(Arc::new(Http(http)), from)
+    }
+
+    /// As [`Dialer::new`], over other connections.
+    pub fn over(connect: Arc<dyn Connect>, from: Option<NodeId>) -> Self {
+        Self { from, connect }
+    }
+
+    /// The same, saying that it is `from`.
+    #[must_use]
+    pub fn of(&self, from: Option<NodeId>) -> Self {
+        Self { from, connect: Arc::clone(&self.connect) }
     }
 
     /// Opens one stream of `lane` ([`Lane::Append`] or [`Lane::Snapshot`]).
@@ -90,23 +145,7 @@ impl Dialer {
         url: &str,
         hello: &Hello,
     ) -> Result<(FrameReader, FrameWriter), String> {
-        let failed = |error| format!("cannot connect to {url}: {}", innermost(&error));
-        let response = self
-            .http
-            .get(format!("{}{PATH_RPC}", url.trim_end_matches('/')))
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, UPGRADE_PROTOCOL)
-            .send()
-            .await
-            .map_err(failed)?;
-        let status = response.status();
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(format!(
-                "{url} answered {status} instead of switching to {UPGRADE_PROTOCOL}; \
-                 check that a sage process listens there"
-            ));
-        }
-        let io = response.upgrade().await.map_err(failed)?;
+        let io = self.connect.connect(url).await?;
         let (mut reader, mut writer) = connection::split(io);
         handshake::introduce(&mut reader, &mut writer, hello)
             .await

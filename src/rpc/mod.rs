@@ -38,7 +38,8 @@ mod tests;
 use std::future::Future;
 
 pub use self::caller::Caller;
-pub use self::dial::{Dialer, is_upgrade};
+pub use self::connection::Io;
+pub use self::dial::{Connect, Connecting, Dialer, is_upgrade};
 pub use self::serve::serve;
 pub use self::stream::{FrameReceiver, FrameSender};
 

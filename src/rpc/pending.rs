@@ -8,7 +8,7 @@
 //! to call and are taken in that order, which gives a farewell ("none from 17 on") its meaning.
 //! Refuses more calls or bytes than its bounds. Does no I/O and never waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -41,7 +41,7 @@ pub(super) struct Closed {
 
 #[derive(Debug, Default)]
 struct Table {
-    calls: HashMap<u64, Call>,
+    calls: BTreeMap<u64, Call>,
     queue: VecDeque<u64>,
     queued_bytes: usize,
     next_id: u64,
@@ -131,7 +131,10 @@ impl Pending {
     pub(super) fn go_away(&self, first: u64, reason: &str) {
         let mut table = self.lock();
         table.refuse(format!("{}: {reason}", self.url));
-        let unserved = table.calls.extract_if(|id, call| call.queued.is_some() || *id >= first);
+        let calls = std::mem::take(&mut table.calls).into_iter();
+        let (unserved, served): (Vec<_>, Vec<_>) =
+            calls.partition(|(id, call)| call.queued.is_some() || *id >= first);
+        table.calls.extend(served);
         for (_, call) in unserved {
             let text = format!("the call was not sent to {}: {reason}", self.url);
             call.fate.send(Err(CallError::NotSent(text))).ok();
@@ -143,7 +146,7 @@ impl Pending {
         let mut table = self.lock();
         let url = &self.url;
         table.refuse(format!("the connection to {url} was lost: {reason}"));
-        for (_, call) in table.calls.drain() {
+        for (_, call) in std::mem::take(&mut table.calls) {
             let error = if call.queued.is_some() {
                 CallError::NotSent(format!("the call was not sent to {url}: {reason}"))
             } else {

@@ -40,6 +40,7 @@ pub async fn serve<S: Service>(
     let (mut reader, mut writer) = connection::split(io);
     let shaking = handshake::receive(&mut reader, &mut writer, |hello| service.welcome(hello));
     let shaken = tokio::select! {
+        biased;
         shaken = timeout(CONNECT_TIMEOUT, shaking) => shaken,
         () = shutdown.cancelled() => return,
     };
@@ -76,6 +77,7 @@ async fn serve_stream<S: Service>(
     };
     let serving = async {
         tokio::select! {
+            biased;
             () = service.stream(hello, sender, receiver) => {}
             () = overdue => debug!("stream given up: it did not end while the process stopped"),
         }
@@ -102,6 +104,7 @@ async fn serve_calls<S: Service>(
         tokio::try_join!(take(&mut reader, calls, &pulse, shutdown), write(writer, outgoing))
     };
     tokio::select! {
+        biased;
         served = serving => served.map(|_| ())?,
         () = pulse.stops() => {
             return Err(io::Error::other(format!("silent for {SILENCE_MAX:?}")));
@@ -130,6 +133,7 @@ async fn take<S: Service>(
         let has_room = calls.has_room();
         pulse.hold(!has_room);
         tokio::select! {
+            biased;
             () = &mut stopping => break,
             Some(ended) = calls.running.join_next() => calls.ended(ended)?,
             read = reader.fill(), if has_room => match read? {
@@ -148,11 +152,12 @@ async fn write(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Outgoing>) 
     let mut ticks = ticks();
     loop {
         tokio::select! {
+            biased;
+            _ = ticks.tick() => writer.push(Kind::KeepAlive, 0, Bytes::new()),
             next = outgoing.recv() => match next {
                 Some(next) => push(&mut writer, next)?,
                 None => return writer.close().await,
             },
-            _ = ticks.tick() => writer.push(Kind::KeepAlive, 0, Bytes::new()),
         }
         while writer.pushed_bytes() < WRITE_BATCH_BYTES
             && let Ok(next) = outgoing.try_recv()

@@ -142,6 +142,7 @@ async fn write(
         sleep(STALL_TIMEOUT).await;
     };
     let ended = tokio::select! {
+        biased;
         ended = outgoing.write() => ended,
         () = overdue => Ok(false),
     };

@@ -65,7 +65,8 @@ pub struct Meta {
 
 #[derive(Debug)]
 struct Shared {
-    dir: PathBuf,
+    /// Nowhere in a simulation: it keeps a clone over the ends of the process.
+    dir: Option<PathBuf>,
     /// What is on disk.
     facts: Mutex<Facts>,
 }
@@ -80,7 +81,7 @@ impl Meta {
     /// Opens `dir`; damaged metadata is moved aside, with a warning, and started afresh.
     pub fn open(dir: &Path) -> Result<Self, MetaError> {
         let facts = or_start_afresh(dir, || visit(dir, load))?;
-        let shared = Shared { dir: dir.to_path_buf(), facts: Mutex::new(facts) };
+        let shared = Shared { dir: Some(dir.to_path_buf()), facts: Mutex::new(facts) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -95,6 +96,12 @@ impl Meta {
             Ok(Facts { node, group }) => Ok((node, group)),
             Err(Trouble::Damaged(reason) | Trouble::Other(reason)) => Err(reason),
         }
+    }
+
+    /// Metadata that is in memory only, for a simulation.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn in_memory() -> Self {
+        Self { shared: Arc::new(Shared { dir: None, facts: Mutex::default() }) }
     }
 
     /// The identity of this data directory.
@@ -126,13 +133,14 @@ impl Meta {
     }
 
     fn save(&self, change: impl FnOnce(&mut Facts)) -> Result<(), MetaError> {
-        let dir = &self.shared.dir;
         let mut held = self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut facts = *held;
         change(&mut facts);
         // All of them: if the files turn out to be damaged, new ones take their place.
-        or_start_afresh(dir, || store_and_read_back(dir, facts))?;
-        sync(dir)?;
+        if let Some(dir) = &self.shared.dir {
+            or_start_afresh(dir, || store_and_read_back(dir, facts))?;
+            sync(dir)?;
+        }
         *held = facts;
         Ok(())
     }

@@ -19,6 +19,7 @@
 //! the network: it is told what to append, apply and purge, and asks nobody.
 
 pub mod apply;
+pub mod blocking;
 pub mod check;
 #[cfg(test)]
 mod crashes;

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::types::host;
+
 /// The instant by which an answer is owed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Deadline(Instant);
@@ -12,7 +14,7 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// A deadline `timeout` from now.
     pub fn after(timeout: Duration) -> Self {
-        Self(Instant::now() + timeout)
+        Self(host::now() + timeout)
     }
 
     /// The instant itself.
@@ -22,7 +24,7 @@ impl Deadline {
 
     /// The time that is left; zero once it has passed.
     pub fn left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.0.saturating_duration_since(host::now())
     }
 
     /// The time that is left in whole milliseconds, as it travels to another process.

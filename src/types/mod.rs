@@ -2,7 +2,8 @@
 //!
 //! Ids, keys, values, commands and their outcomes, the topology, errors, the JSON bodies of the
 //! HTTP API and the messages between processes. Everything here is data and pure functions: no
-//! I/O, no async, no clock but the trait in [`clock`]. What comes from a disk or a socket is
+//! I/O, no async, no clock but the doors in [`clock`] and
+//! [`host`]. What comes from a disk or a socket is
 //! checked when one of these types is made, so that the rooms above need not check it again.
 
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod command;
 pub mod deadline;
 pub mod error;
 pub mod hash;
+pub mod host;
 pub mod http;
 pub mod ids;
 pub mod item;

@@ -22,6 +22,7 @@ use crate::raft::replica::{Replica, lock};
 use crate::rpc::{Caller, Dialer, Target};
 use crate::types::command::Action;
 use crate::types::deadline::Deadline;
+use crate::types::host;
 use crate::types::ids::GroupId;
 use crate::types::limits::CONNECT_TIMEOUT;
 use crate::types::peer::{Reply, Request};
@@ -47,7 +48,7 @@ impl Replica {
     /// Finds this replica's group or founds it; returns when it is a voter. Logs what it waits for
     /// each second and never gives up, but for what can never work: that is the error.
     pub async fn form(&self) -> Result<(), String> {
-        let dialer = Dialer::new(None);
+        let dialer = self.dialer().of(None);
         let callers: Vec<Caller> =
             self.options().peers.iter().map(|url| caller(&dialer, url)).collect();
         let mut ticks = tokio::time::interval(ASK_INTERVAL);
@@ -145,7 +146,7 @@ impl Replica {
     async fn found_group(&self, dialer: &Dialer, members: &[Member]) -> Result<(), String> {
         let group = match self.group() {
             Some(group) => group,
-            None => GroupId(getrandom::u64().map_err(|error| error.to_string())?.max(1)),
+            None => GroupId(host::random().max(1)),
         };
         self.adopt(group).map_err(|error| error.to_string())?;
         for member in members.iter().filter(|member| member.node != self.member().node) {

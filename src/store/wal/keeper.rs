@@ -11,28 +11,37 @@ use std::thread::{self, JoinHandle};
 
 use crate::store::wal::segment::{self, At, Fill, Kind, Segment};
 use crate::store::wal::shared::Shared;
+use crate::types::host;
 use crate::types::limits::{WAL_KEEPER_JOBS_MAX, WAL_SPARES_MAX};
 
-enum Job {
+/// What there is to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Make this segment.
     Prepare { number: u64, fill: Fill },
+    /// Take these away.
     Free(Vec<Arc<Segment>>),
 }
 
 /// The writer's side of the keeper.
 #[derive(Debug)]
-pub(super) struct Keeper {
-    jobs: SyncSender<Job>,
-    ready: Receiver<At<Segment>>,
-    thread: JoinHandle<()>,
+pub(super) enum Keeper {
+    /// It is a thread.
+    Thread { jobs: SyncSender<Job>, ready: Receiver<At<Segment>>, thread: JoinHandle<()> },
+    /// The writer does its work, in a simulation.
+    Here { work: Keeping, ready: Option<At<Segment>>, shared: Arc<Shared> },
 }
 
 impl Keeper {
     /// Starts the thread. What fails in it fails the log.
     pub(super) fn start(kind: Kind, shared: Arc<Shared>) -> io::Result<Self> {
+        let mut work = Keeping { kind, spares: Vec::new() };
+        if host::is_simulated() {
+            return Ok(Self::Here { work, ready: None, shared });
+        }
         let (jobs, queue) = sync_channel(WAL_KEEPER_JOBS_MAX);
         let (prepared, ready) = sync_channel(1);
         let keep = move || {
-            let mut work = Keeping { kind, spares: Vec::new() };
             for job in queue {
                 match job {
                     // If the writer is gone, the segment lies ready for the next run.
@@ -46,39 +55,56 @@ impl Keeper {
             }
         };
         let thread = thread::Builder::new().name("wal-keeper".into()).spawn(keep)?;
-        Ok(Self { jobs, ready, thread })
+        Ok(Self::Thread { jobs, ready, thread })
     }
 
     /// Asks for segment `number`.
-    pub(super) fn prepare(&self, number: u64, fill: Fill) {
-        self.send(Job::Prepare { number, fill });
-    }
-
-    /// Waits for the segment that was asked for.
-    pub(super) fn prepared(&self) -> At<Segment> {
-        self.ready.recv().unwrap_or_else(|_| panic!("the keeper answers every request"))
-    }
-
-    /// Takes away segments that are out of the log, oldest first.
-    pub(super) fn free(&self, segments: Vec<Arc<Segment>>) {
-        if !segments.is_empty() {
-            self.send(Job::Free(segments));
+    pub(super) fn prepare(&mut self, number: u64, fill: Fill) {
+        match self {
+            Self::Thread { jobs, .. } => send(jobs, Job::Prepare { number, fill }),
+            Self::Here { work, ready, .. } => *ready = Some(work.prepare(number, fill)),
         }
     }
 
-    fn send(&self, job: Job) {
-        assert!(self.jobs.send(job).is_ok(), "the keeper ends after the writer");
+    /// Waits for the segment that was asked for.
+    pub(super) fn prepared(&mut self) -> At<Segment> {
+        match self {
+            Self::Thread { ready, .. } => ready.recv().ok(),
+            Self::Here { ready, .. } => ready.take(),
+        }
+        .unwrap_or_else(|| panic!("the keeper answers every request"))
+    }
+
+    /// Takes away segments that are out of the log, oldest first.
+    pub(super) fn free(&mut self, segments: Vec<Arc<Segment>>) {
+        if segments.is_empty() {
+            return;
+        }
+        match self {
+            Self::Thread { jobs, .. } => send(jobs, Job::Free(segments)),
+            Self::Here { work, shared, .. } => {
+                work.free(segments).unwrap_or_else(|error| shared.fail(error));
+            }
+        }
     }
 
     /// Waits until everything is done and ends the thread.
     pub(super) fn end(self) {
-        drop(self.jobs);
-        drop(self.ready);
-        assert!(self.thread.join().is_ok(), "the keeper does not panic");
+        if let Self::Thread { jobs, ready, thread } = self {
+            drop(jobs);
+            drop(ready);
+            assert!(thread.join().is_ok(), "the keeper does not panic");
+        }
     }
 }
 
-struct Keeping {
+fn send(jobs: &SyncSender<Job>, job: Job) {
+    assert!(jobs.send(job).is_ok(), "the keeper ends after the writer");
+}
+
+/// Does the work.
+#[derive(Debug)]
+pub(super) struct Keeping {
     kind: Kind,
     spares: Vec<Segment>,
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::store::blocking::blocking;
 use crate::store::wal::index::Place;
 use crate::store::wal::record::{Records, batch_at, entries_left_by};
 use crate::store::wal::segment::Segment;
@@ -88,7 +89,7 @@ async fn attempt(
             Step::End => break,
             Step::Disk(batches) => {
                 let read = move || read_batches(found, &batches);
-                found = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+                found = blocking(read).await??;
             }
         }
     }

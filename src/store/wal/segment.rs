@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::store::disk::{self, Disk, Open, OpenFile};
 use crate::store::wal::record::{self, BATCH_HEADER_BYTES, SEGMENT_START, SegmentHeader};
+use crate::types::host;
 use crate::types::ids::NodeId;
 use crate::types::limits::WAL_FILL_STEP_BYTES;
 
@@ -110,7 +111,7 @@ impl Segment {
 
     fn become_segment(mut self, kind: &Kind, number: u64) -> At<Self> {
         self.number = number;
-        self.identity = at(&self.path, draw_identity())?;
+        self.identity = draw_identity();
         let header = SegmentHeader { number, node: kind.node, identity: self.identity };
         self.write(&header.encode(), 0)?;
         self.sync()?;
@@ -212,9 +213,8 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> At<()> {
     at(path, disk::remove(disk, path))
 }
 
-fn draw_identity() -> io::Result<u64> {
-    let identity = getrandom::u64().map_err(io::Error::other)?;
-    Ok(identity.max(1))
+fn draw_identity() -> u64 {
+    host::random().max(1)
 }
 
 /// Where the first batch of a segment goes.

@@ -22,6 +22,7 @@ use crate::store::wal::index::{BatchIndex, Place};
 use crate::store::wal::pace::Pace;
 use crate::store::wal::record::RecordRef;
 use crate::store::wal::segment::Segment;
+use crate::types::host;
 use crate::types::ids::{Index, LogId};
 use crate::types::limits::{WAL_QUEUE_BYTES_MAX, WAL_QUEUE_REQUESTS_MAX};
 
@@ -163,6 +164,11 @@ impl Inner {
         if self.closing { Err(closed()) } else { Ok(()) }
     }
 
+    /// Whether the writer has nothing to do.
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.closing && self.failure.is_none()
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         let fits = self.queued_bytes + bytes <= WAL_QUEUE_BYTES_MAX;
         self.queue.is_empty() || (fits && self.queue.len() < WAL_QUEUE_REQUESTS_MAX)
@@ -189,6 +195,9 @@ pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// Tells the writer that there is something to do.
     work: Condvar,
+    /// The same, where the writer is a task.
+    #[cfg(any(test, feature = "simulation"))]
+    queued: Notify,
     /// Tells the caller whose turn it is that the queue was emptied.
     room: Notify,
     turn: Turn<()>,
@@ -227,6 +236,8 @@ impl Shared {
         Self {
             inner: Mutex::new(inner),
             work: Condvar::new(),
+            #[cfg(any(test, feature = "simulation"))]
+            queued: Notify::new(),
             room: Notify::new(),
             turn: Turn::new(()),
             status: watch::Sender::new(Status::Open),
@@ -241,13 +252,13 @@ impl Shared {
 
     /// Takes note that a sync begins or has ended.
     pub(super) fn pace(&self, note: impl FnOnce(&mut Pace, Instant)) {
-        note(&mut self.pace.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        note(&mut self.pace.lock().unwrap_or_else(PoisonError::into_inner), host::now());
     }
 
     /// How long the disk has been slow.
     pub(super) fn slow_for(&self) -> Duration {
         let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.slow_for(Instant::now())
+        pace.slow_for(host::now())
     }
 
     /// Waits for room for `bytes`, then lets `make` change the view and queues the request that it
@@ -266,7 +277,7 @@ impl Shared {
                 if inner.has_room(bytes) {
                     if let Some(request) = make(&mut inner) {
                         inner.push(request);
-                        self.work.notify_one();
+                        self.wake_writer();
                     }
                     return Ok(());
                 }
@@ -275,12 +286,31 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do and takes all of it; `None` if the log has failed.
+    /// Waits for something to do and takes all of it; `None` if the log has failed. Blocks.
     pub(super) fn take_work(&self) -> Option<Work> {
         let mut inner = self.lock();
-        while inner.queue.is_empty() && !inner.closing && inner.failure.is_none() {
+        while inner.is_idle() {
             inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
+        self.take(&mut inner)
+    }
+
+    /// As [`Shared::take_work`], for a writer that is a task.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) async fn next_work(&self) -> Option<Work> {
+        loop {
+            let queued = self.queued.notified();
+            {
+                let mut inner = self.lock();
+                if !inner.is_idle() {
+                    return self.take(&mut inner);
+                }
+            }
+            queued.await;
+        }
+    }
+
+    fn take(&self, inner: &mut Inner) -> Option<Work> {
         if inner.failure.is_some() {
             return None;
         }
@@ -289,6 +319,12 @@ impl Shared {
         let requests = std::mem::take(&mut inner.queue);
         self.room.notify_one();
         Some(Work { requests, last: inner.closing })
+    }
+
+    fn wake_writer(&self) {
+        self.work.notify_one();
+        #[cfg(any(test, feature = "simulation"))]
+        self.queued.notify_one();
     }
 
     /// Takes note of a batch on disk; the segments that it frees, oldest first.
@@ -332,7 +368,7 @@ impl Shared {
         let queue = std::mem::take(&mut inner.queue);
         drop(inner);
         self.status.send_replace(Status::Failed(failure.clone()));
-        self.work.notify_one();
+        self.wake_writer();
         self.room.notify_one();
         for done in queue.into_iter().filter_map(|request| request.done) {
             done(Err(failure.error()));
@@ -342,7 +378,7 @@ impl Shared {
     /// Lets the writer end when it has written everything.
     pub(super) fn close(&self) {
         self.lock().closing = true;
-        self.work.notify_one();
+        self.wake_writer();
         self.room.notify_one();
     }
 

@@ -9,6 +9,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+#[cfg(any(test, feature = "simulation"))]
+use std::time::Duration;
 
 use crate::planted::{self, Bug};
 use crate::store::wal::Done;
@@ -20,6 +22,8 @@ use crate::store::wal::record::{BatchBuilder, batch_len, encoded_len};
 use crate::store::wal::recovery::End;
 use crate::store::wal::segment::{At, Fill, Kind, START, Segment, at};
 use crate::store::wal::shared::{Change, Held, Request, Shared, Work, Written};
+#[cfg(any(test, feature = "simulation"))]
+use crate::types::host;
 use crate::types::limits::WAL_BATCH_BYTES;
 
 /// The segment after the current one.
@@ -79,28 +83,65 @@ impl Writer {
                 waiting: Vec::new(),
                 requests: 0,
             };
-            thread::Builder::new().name("wal-writer".into()).spawn(move || writer.run())
+            writer.begin()
         });
-        started.map(drop).map_err(|error| (dir, error))
+        started.map_err(|error| (dir, error))
+    }
+
+    fn begin(self) -> io::Result<()> {
+        #[cfg(any(test, feature = "simulation"))]
+        if host::is_simulated() {
+            drop(tokio::spawn(self.run_as_task()));
+            return Ok(());
+        }
+        thread::Builder::new().name("wal-writer".into()).spawn(move || self.run()).map(drop)
     }
 
     fn run(mut self) {
         let _guard = FailOnPanic(Arc::clone(&self.shared));
         self.prepare_next();
         while let Some(work) = self.shared.take_work() {
-            let last = work.last;
-            // Only while nobody waits for something else, a vote for example.
-            if planted::bug(Bug::AckBeforeSync) && work.requests.iter().all(|r| r.done.is_none()) {
+            if is_acknowledged(&work) {
                 planted::lag();
             }
-            if let Err(error) = self.write(work) {
-                self.shared.fail(error);
-                break;
-            }
-            if last {
+            if !self.turn(work) {
                 break;
             }
         }
+        self.end();
+    }
+
+    /// As [`Writer::run`], where there are no threads: what blocks there is waited for here.
+    #[cfg(any(test, feature = "simulation"))]
+    async fn run_as_task(mut self) {
+        let _guard = FailOnPanic(Arc::clone(&self.shared));
+        self.prepare_next();
+        while let Some(work) = self.shared.next_work().await {
+            let early = if is_acknowledged(&work) { planted::WRITE_LAG } else { Duration::ZERO };
+            let lag = host::disk_lag() + early;
+            if !lag.is_zero() {
+                tokio::time::sleep(lag).await;
+            }
+            if !self.turn(work) {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    /// Writes what was queued; whether there may be more.
+    fn turn(&mut self, work: Work) -> bool {
+        let last = work.last;
+        match self.write(work) {
+            Ok(()) => !last,
+            Err(error) => {
+                self.shared.fail(error);
+                false
+            }
+        }
+    }
+
+    fn end(self) {
         let Self { shared, keeper, waiting, .. } = self;
         keeper.end();
         let checked = shared.lock().check();
@@ -233,6 +274,11 @@ impl Writer {
             self.next = Next::AskedFor;
         }
     }
+}
+
+/// For [`Bug::AckBeforeSync`]: whether nobody waits for this; a vote, for example, is waited for.
+fn is_acknowledged(work: &Work) -> bool {
+    planted::bug(Bug::AckBeforeSync) && work.requests.iter().all(|r| r.done.is_none())
 }
 
 /// Fails the log if its writer panics: nobody shall wait for it in vain.
