@@ -8,6 +8,7 @@ mod disk_room;
 mod formation;
 mod freshness;
 mod joining;
+mod leadership;
 mod lease;
 mod log_store;
 mod memory;
