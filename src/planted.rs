@@ -106,6 +106,12 @@ bugs! {
     /// The two-hundredth sync of the log fails, and what it wrote may be on disk or not. Breaks
     /// nothing: the process ends at once, acknowledges nothing of it, and the group goes on.
     FailingSync = "failing-sync",
+    /// One of a hundred values is applied with one bit of its last digit flipped, in memory only: the log
+    /// is right. For one replica of a group, not for all. Breaks: replicas that apply the same log have
+    /// the same state. Shows as another hash at the same `applied`, until the others have this replica
+    /// condemn itself, and as `differs` in the `/status` of theirs; and as a value that was never
+    /// written, from this replica's stale reads and while it leads.
+    FlipBit = "flip-bit",
 }
 
 /// Whether this bug is planted.
@@ -158,6 +164,16 @@ pub fn one_of(times: u32) -> bool {
     host::random().is_multiple_of(u64::from(times))
 }
 
+/// For [`Bug::FlipBit`]: the same bytes but for the lowest bit of the last digit, so that text is still
+/// text and JSON still JSON; without a digit the same.
+pub fn flip(bytes: &[u8]) -> Vec<u8> {
+    let mut flipped = bytes.to_vec();
+    if let Some(digit) = flipped.iter_mut().rfind(|byte| byte.is_ascii_digit()) {
+        *digit ^= 1;
+    }
+    flipped
+}
+
 /// Keeps the thread that writes the log from it for a while.
 #[expect(clippy::disallowed_methods, reason = "what it waits for is that time passes")]
 pub fn lag() {
@@ -188,6 +204,13 @@ mod tests {
         let refused = parse("no-such-bug").expect_err("there is none");
         assert!(refused.contains("ack-before-sync") && refused.contains("own-clock"), "{refused}");
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_one_bit_of_a_digit() {
+        assert_eq!(flip(b"value of 18."), b"value of 19.");
+        assert_eq!(flip(b"[1,2,10]"), b"[1,2,11]");
+        assert_eq!((flip(b"none"), flip(b"")), (b"none".to_vec(), Vec::new()));
     }
 
     #[test]

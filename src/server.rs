@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::shard::Shard;
 use crate::api::{self, Rpc, coordinator_router, shard_router};
 use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
-use crate::raft::{self, Replica, ReplicaOptions, Timing};
+use crate::raft::{self, OpenError, Replica, ReplicaOptions, Timing};
 use crate::rpc::Dialer;
 use crate::server::http::Http;
 use crate::store::check::check;
@@ -96,8 +96,17 @@ pub struct DevOptions {
     pub max_memory: Option<u64>,
 }
 
-/// A running replica.
+/// A running replica. One that its group condemns is shut down and begun anew, as a new member, in
+/// the same process.
 pub struct ShardServer {
+    options: ShardOptions,
+    /// `None` while its successor comes.
+    serving: Option<Serving>,
+    successor: Option<JoinHandle<anyhow::Result<Serving>>>,
+}
+
+/// A replica that serves, or that waits for its group to form.
+struct Serving {
     replica: Replica,
     http: Http,
     forming: JoinHandle<Result<(), String>>,
@@ -106,7 +115,61 @@ pub struct ShardServer {
 impl ShardServer {
     /// Binds, opens and serves; its group forms in the background.
     pub async fn start(options: ShardOptions) -> anyhow::Result<Self> {
-        let (listener, replica) = open(&options).await?;
+        let serving = Serving::begin(&options, open(&options).await?);
+        Ok(Self { options, serving: Some(serving), successor: None })
+    }
+
+    /// Waits until this replica can't go on, and says why. Never returns while all is well. May be
+    /// dropped and called again at any time.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        loop {
+            if let Some(serving) = &mut self.serving {
+                let replica = serving.replica.clone();
+                let reason = tokio::select! {
+                    error = serving.failed() => return error,
+                    reason = replica.condemned() => reason,
+                };
+                let former = self.serving.take();
+                let succeeding = succeed(former, self.options.clone(), reason);
+                self.successor = Some(tokio::spawn(succeeding));
+            }
+            let Some(successor) = &mut self.successor else { return std::future::pending().await };
+            match successor.await {
+                Ok(Ok(serving)) => self.serving = Some(serving),
+                Ok(Err(error)) => return error,
+                Err(error) => return error.into(),
+            }
+            self.successor = None;
+        }
+    }
+
+    /// Hands leadership over, drains and closes.
+    pub async fn stop(self) {
+        if let Some(serving) = self.serving {
+            serving.stop().await;
+        }
+        if let Some(successor) = self.successor {
+            successor.abort(); // It has nothing that is not on disk.
+        }
+    }
+}
+
+/// Shuts a condemned replica down and begins it anew.
+async fn succeed(
+    former: Option<Serving>,
+    options: ShardOptions,
+    reason: String,
+) -> anyhow::Result<Serving> {
+    if let Some(former) = former {
+        former.stop().await;
+    }
+    let listener = bind(options.listen, options.port).await?;
+    let condemned = OpenError::Condemned { path: options.data.clone(), reason };
+    Ok(Serving::begin(&options, rejoin(&options, listener, condemned).await?))
+}
+
+impl Serving {
+    fn begin(options: &ShardOptions, (listener, replica): (TcpListener, Replica)) -> Self {
         let (stopping, upgrades) = (CancellationToken::new(), TaskTracker::new());
         let router = shard_router(
             Arc::new(Shard::new(replica.clone())),
@@ -126,19 +189,17 @@ impl ShardServer {
         );
         let former = replica.clone();
         let forming = tokio::spawn(async move { former.form().await });
-        Ok(Self { replica, http, forming })
+        Self { replica, http, forming }
     }
 
-    /// Waits until this replica can't go on, and says why. Never returns while all is well.
-    pub async fn failed(&mut self) -> anyhow::Error {
+    async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             reason = self.replica.failed() => anyhow::anyhow!("the replica has failed: {reason}"),
             reason = refused(&mut self.forming) => anyhow::anyhow!(reason),
         }
     }
 
-    /// Hands leadership over, drains and closes.
-    pub async fn stop(self) {
+    async fn stop(self) {
         self.forming.abort();
         self.replica.hand_over().await;
         self.http.stop().await;
@@ -151,17 +212,26 @@ impl ShardServer {
 async fn open(options: &ShardOptions) -> anyhow::Result<(TcpListener, Replica)> {
     let listener = bind(options.listen, options.port).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let damage = match Replica::open(replica_options(options), Arc::clone(&clock)).await {
-        Ok(replica) => return Ok((listener, replica)),
-        Err(error) if !error.is_damage() => return Err(error.into()),
-        Err(damage) if options.replicas.is_empty() => {
-            let data = options.data.clone();
-            let checked = tokio::task::spawn_blocking(move || check(&data)).await?;
-            let cure = checked.map_or_else(|error| error.to_string(), |report| report.cure());
-            bail!("{damage}; {cure}");
-        }
-        Err(damage) => damage,
-    };
+    match Replica::open(replica_options(options), clock).await {
+        Ok(replica) => Ok((listener, replica)),
+        Err(error) if error.is_damage() => rejoin(options, listener, error).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives up data that must not be served from, once the group can do without it, and begins anew.
+async fn rejoin(
+    options: &ShardOptions,
+    listener: TcpListener,
+    damage: OpenError,
+) -> anyhow::Result<(TcpListener, Replica)> {
+    if options.replicas.is_empty() {
+        // Nobody else has it.
+        let data = options.data.clone();
+        let checked = tokio::task::spawn_blocking(move || check(&data)).await?;
+        let cure = checked.map_or_else(|error| error.to_string(), |report| report.cure());
+        bail!("{damage}; {cure}");
+    }
     tracing::error!(%damage, "the data is damaged; this replica serves nothing until its group can do without it");
     let router = api::refusing_router(format!("the data of this replica is damaged: {damage}"));
     let waiting = Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
@@ -172,6 +242,7 @@ async fn open(options: &ShardOptions) -> anyhow::Result<(TcpListener, Replica)> 
     let aside = tokio::task::spawn_blocking(move || set_aside(&data)).await??;
     tracing::warn!(?aside, "rejoining as a new member; the damaged data was set aside");
     let listener = bind(options.listen, options.port).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok((listener, Replica::open(replica_options(options), clock).await?))
 }
 

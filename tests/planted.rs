@@ -345,6 +345,20 @@ mod on {
     }
 
     #[tokio::test]
+    async fn flip_bit_changes_a_value_in_memory() {
+        let mut world = World::new().await;
+        let group = broken(&mut world, "flip-bit", 1, &[]).await;
+        for _ in 0..TRIES {
+            world.http.put(group.url(), "key", "value 10").await.expect(200);
+            let read = world.http.get(group.url(), "key").await.expect(200).json();
+            if read["value"] == "value 11" {
+                return;
+            }
+        }
+        panic!("every value was right");
+    }
+
+    #[tokio::test]
     async fn forget_floor_lets_a_version_come_twice() {
         let mut world = World::new().await;
         let group = broken(&mut world, "forget-floor", 1, &[]).await;

@@ -14,6 +14,8 @@ mod conditions;
 mod consistency;
 mod damaged_replica;
 mod dev;
+#[cfg(feature = "planted-bugs")]
+mod differing_replica;
 mod failover;
 mod fast_failover;
 mod forming;

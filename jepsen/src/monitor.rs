@@ -1,14 +1,15 @@
 //! Looks at every replica's `/status` while the cluster is attacked, and says what can't be.
 //!
 //! A node's term never goes back, not even through a restart: its disk keeps it. And replicas of a
-//! group that have applied up to the same entry have the same state.
+//! group that have applied up to the same entry have the same state. Replicas compare that themselves,
+//! and one that is wrong goes and comes back right; so what they say they saw counts, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sagedb::types::http::ShardStatus;
-use sagedb::types::ids::{LogId, NodeId, StateHash, Term};
+use sagedb::types::ids::{Index, LogId, NodeId, StateHash, Term};
 use tokio::sync::watch;
 
 use crate::checker::{Anomaly, Kind};
@@ -26,6 +27,8 @@ pub(crate) struct Monitor {
     terms: HashMap<NodeId, Term>,
     /// The state of a group, by its name, after an entry, and who said so.
     states: HashMap<(String, LogId), (StateHash, String)>,
+    /// Where nodes have said that another's state is not as their own.
+    differed: HashMap<NodeId, Index>,
 }
 
 impl Monitor {
@@ -41,6 +44,13 @@ impl Monitor {
             report(Kind::StateWentBack, detail);
         }
         *term = status.term;
+        if let Some(index) = status.differs
+            && self.differed.insert(status.node, index).is_none()
+        {
+            let detail =
+                format!("it has seen that another's state is not as its own after {index}");
+            report(Kind::ReplicasDiffer, detail);
+        }
         if let (Some(group), Some(applied)) = (&status.name, status.applied) {
             let hash = status.hash;
             if self.states.len() >= STATES_MAX {
@@ -77,5 +87,71 @@ pub(crate) async fn run(
             }
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sagedb::types::http::Role;
+
+    use super::*;
+
+    fn status(node: u64, index: Index, hash: u64) -> ShardStatus {
+        let applied = LogId { term: 1, leader: NodeId(1), index };
+        ShardStatus {
+            node: NodeId(node),
+            url: String::new(),
+            group: None,
+            name: Some("g1".into()),
+            role: Role::Follower,
+            term: 1,
+            leader: None,
+            leader_url: None,
+            last_index: None,
+            committed: None,
+            applied: Some(applied),
+            hash: StateHash(hash),
+            compared: None,
+            differs: None,
+            lag_ms: None,
+            members: Vec::new(),
+            quorum: 1,
+            keys: 0,
+            bytes: 0,
+            memory: 0,
+            max_memory: None,
+            disk_full: false,
+            cluster: None,
+            epoch: 0,
+            wal_bytes: 0,
+            snapshot_bytes: 0,
+            snapshot_index: None,
+            purged: None,
+        }
+    }
+
+    fn kinds(monitor: &mut Monitor, status: &ShardStatus) -> Vec<Kind> {
+        monitor.observe("g1-r1", status).into_iter().map(|anomaly| anomaly.kind).collect()
+    }
+
+    #[test]
+    fn states_that_differ_are_seen_and_so_is_what_replicas_have_seen() {
+        let mut monitor = Monitor::default();
+        assert_eq!(kinds(&mut monitor, &status(1, 7, 1)), []);
+        assert_eq!(kinds(&mut monitor, &status(2, 7, 1)), []);
+        assert_eq!(kinds(&mut monitor, &status(2, 8, 2)), []);
+        assert_eq!(kinds(&mut monitor, &status(3, 7, 2)), [Kind::ReplicasDiffer]);
+        // The one that is wrong is gone already.
+        let told = ShardStatus { differs: Some(512), ..status(1, 9, 3) };
+        assert_eq!(kinds(&mut monitor, &told), [Kind::ReplicasDiffer]);
+        assert_eq!(kinds(&mut monitor, &told), [], "once");
+    }
+
+    #[test]
+    fn a_term_that_goes_back_is_seen() {
+        let mut monitor = Monitor::default();
+        let later = ShardStatus { term: 2, ..status(1, 7, 1) };
+        assert_eq!(kinds(&mut monitor, &later), []);
+        assert_eq!(kinds(&mut monitor, &status(1, 7, 1)), [Kind::StateWentBack]);
     }
 }

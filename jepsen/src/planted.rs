@@ -28,6 +28,8 @@ struct Planted {
     target: Target,
     groups: u16,
     clients: u16,
+    /// The end of the names of those servers that have it; all do with an empty one.
+    on: &'static str,
 }
 
 /// What is the same for most.
@@ -39,6 +41,7 @@ const PLANTED: Planted = Planted {
     target: Target::Any,
     groups: 1,
     clients: 20,
+    on: "",
 };
 
 const ALL: &[Planted] = &[
@@ -62,6 +65,13 @@ const ALL: &[Planted] = &[
         name: "apply-twice",
         shows_as: &[Kind::AppliedTwice, Kind::ReplicasDiffer],
         nemesis: &[Nemesis::Kill],
+        ..PLANTED
+    },
+    // Of three that all differ, nobody knows who is right.
+    Planted {
+        name: "flip-bit",
+        shows_as: &[Kind::ReplicasDiffer, Kind::NotLinearizable],
+        on: "-r1",
         ..PLANTED
     },
     Planted { name: "forget-floor", shows_as: &[Kind::StaleRead, Kind::VersionReused], ..PLANTED },
@@ -122,6 +132,11 @@ const ALL: &[Planted] = &[
         ..PLANTED
     },
 ];
+
+/// Whether the server called `server` has this bug when a run has it.
+pub(crate) fn is_in(bug: &str, server: &str) -> bool {
+    ALL.iter().all(|planted| planted.name != bug || server.ends_with(planted.on))
+}
 
 /// Looks for every bug that the options name; valid if each was found in time, void otherwise.
 pub(crate) async fn run(options: PlantedOptions) -> Result<Verdict> {

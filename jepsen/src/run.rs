@@ -20,6 +20,7 @@ use crate::monitor;
 use crate::nemesis::{self, Clocks, Context, FaultKind};
 use crate::net::Net;
 use crate::options::{Options, name_of};
+use crate::planted;
 use crate::program::{self, Build};
 use crate::results::{Results, Setup};
 use crate::stored::Stored;
@@ -88,7 +89,8 @@ impl Run {
         let clocks = Clocks::find(&servers).filter(|_| wanted);
         let environment = |at: usize, name: &str| -> Result<Vec<(String, String)>> {
             let mut environment = vec![("http_proxy".to_string(), net.proxy_url(at))];
-            environment.extend(options.bug.clone().map(|bug| ("SAGE_BUG".to_string(), bug)));
+            let bug = options.bug.clone().filter(|bug| planted::is_in(bug, name));
+            environment.extend(bug.map(|bug| ("SAGE_BUG".to_string(), bug)));
             if let Some(clocks) = clocks.as_ref().filter(|_| !name.starts_with("coordinator")) {
                 environment.extend(clocks.environment(at, name)?);
             }

@@ -84,6 +84,8 @@ impl Kv for Shard {
                         answer => return answer,
                     }
                 }
+                // It will not answer later either; its process waits for those under way.
+                answer if self.replica.is_condemned() => return answer,
                 Err(error) if retriable(&error, &request) => error,
                 answer => return answer,
             };

@@ -57,8 +57,10 @@ fn show_cluster(body: &ClusterBody) -> String {
         }
     }
     let groups = body.groups.len();
+    let differing: String =
+        body.groups.iter().flat_map(|group| &group.replicas).map(differing).collect();
     let ring = format!("cluster {}, epoch {}, {groups} groups", body.cluster, body.epoch);
-    format!("{ring}, {} vnodes each\n\n{}", body.vnodes, table(&rows))
+    format!("{ring}, {} vnodes each\n\n{}{differing}", body.vnodes, table(&rows))
 }
 
 fn show_replica(status: &ShardStatus) -> String {
@@ -69,7 +71,17 @@ fn show_replica(status: &ShardStatus) -> String {
         let votes = if member.voter { "yes" } else { "no" };
         vec![member.url.clone(), member.node.to_string(), votes.into(), show(member.matched)]
     }));
-    format!("{}\n{}", table(&own), table(&members))
+    format!("{}\n{}{}", table(&own), table(&members), differing(status))
+}
+
+/// A line about what must never be, if it is.
+fn differing(replica: &ShardStatus) -> String {
+    replica.differs.map_or_else(String::new, |index| {
+        format!(
+            "{} HAS ANOTHER STATE THAN ANOTHER REPLICA since index {index}; see its log\n",
+            replica.url
+        )
+    })
 }
 
 fn row(group: &str, replica: &ShardStatus) -> Vec<String> {
@@ -130,6 +142,8 @@ mod tests {
             committed: Some(12),
             applied: Some(LogId { term: 3, leader: NodeId(1), index: 12 }),
             hash: StateHash(0),
+            compared: None,
+            differs: None,
             lag_ms,
             members: vec![member],
             quorum: 1,
@@ -157,7 +171,7 @@ mod tests {
             members: Vec::new(),
             replicas: vec![
                 ShardStatus { max_memory: Some(1 << 20), ..replica(Role::Leader, Some(0)) },
-                replica(Role::Forming, None),
+                ShardStatus { differs: Some(512), ..replica(Role::Forming, None) },
             ],
             unreachable: vec![Unreachable { url: "http://a:1".into(), reason: "refused".into() }],
         };
@@ -171,6 +185,7 @@ shard-4101  http://127.0.0.1:4101  leader                3     12       0 ms  40
 shard-4101  http://127.0.0.1:4101  forming               3     12       -     40    1.5 KiB  11.5 KiB
 shard-4101  http://a:1             unreachable: refused
 shard-4101  -                      no leader known
+http://127.0.0.1:4101 HAS ANOTHER STATE THAN ANOTHER REPLICA since index 512; see its log
 ";
         assert_eq!(show_cluster(&body), expected);
     }

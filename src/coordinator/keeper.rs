@@ -347,7 +347,8 @@ fn identity(reply: Reply) -> Result<Identity, String> {
         | Reply::Status(_)
         | Reply::Vote(_)
         | Reply::Append(_)
-        | Reply::TransferLeader(_) => Err("it did not say who it is".into()),
+        | Reply::TransferLeader(_)
+        | Reply::Compared(_) => Err("it did not say who it is".into()),
     }
 }
 
@@ -361,6 +362,7 @@ fn outcome(_need: Need, reply: Reply) -> Heard<Outcome> {
         | Reply::Vote(_)
         | Reply::Append(_)
         | Reply::TransferLeader(_)
+        | Reply::Compared(_)
         | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

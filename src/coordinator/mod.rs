@@ -173,6 +173,7 @@ fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
             | Reply::Vote(_)
             | Reply::Append(_)
             | Reply::TransferLeader(_)
+            | Reply::Compared(_)
             | Reply::NotReady(_),
         ) => Heard::Nonsense("the answer was to another question".into()),
     }

@@ -52,7 +52,8 @@ async fn status<P: Peers>(
             | Reply::Proposed(_)
             | Reply::Vote(_)
             | Reply::Append(_)
-            | Reply::TransferLeader(_),
+            | Reply::TransferLeader(_)
+            | Reply::Compared(_),
         ) => "it did not say how it is".into(),
         Err(error) => error.to_string(),
     };

@@ -1,5 +1,6 @@
 //! Who leads and who votes, as one replica sees it, and how it lets another lead.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -90,6 +91,14 @@ impl Replica {
         let metrics = metrics.borrow_watched();
         let config = metrics.membership_config.get_joint_config();
         config.last().map(|voters| voters.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The voters of the configuration in force: two sets during a joint change.
+    pub(in crate::raft) fn voter_sets(&self) -> Vec<BTreeSet<NodeId>> {
+        let metrics = self.raft().server_metrics();
+        let metrics = metrics.borrow_watched();
+        let config = metrics.membership_config.get_joint_config();
+        config.iter().map(|voters| voters.iter().copied().collect()).collect()
     }
 
     /// The members of the group as this replica knows them, by URL.

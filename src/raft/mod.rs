@@ -1,7 +1,9 @@
 //! One replica of one group: the only room that knows openraft.
 
 mod as_of;
+mod checkpoints;
 mod compaction;
+mod comparison;
 mod config;
 mod departure;
 mod disk_room;

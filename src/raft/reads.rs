@@ -46,6 +46,7 @@ impl Replica {
             return Err(Error::unavailable("the group has not formed yet"));
         };
         let index = state.applied.map_or(0, |id| id.index);
+        self.trusted()?;
         Ok(Read { at: GroupIndex { group: Arc::clone(group), index }, item, lag_ms })
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::store::blocking::blocking;
-use crate::store::datadir::{DataDir, DataDirError};
+use crate::store::datadir::{self, DataDir, DataDirError};
 use crate::store::disk::{Disk, Real};
 use crate::store::meta::{Meta, MetaError};
 use crate::store::snapshot::{SnapshotError, Snapshots};
@@ -68,17 +68,28 @@ pub enum OpenError {
         /// The data directory.
         path: PathBuf,
     },
+    /// It was taken out of its group's service while it ran: see `raft::comparison`.
+    #[error("{path} was condemned: {reason}")]
+    Condemned {
+        /// The data directory.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
     /// Something of ours failed.
     #[error("{0}")]
     Internal(String),
 }
 
 impl OpenError {
-    /// Whether the disk has lost or damaged what this replica had acknowledged. Everything else is
-    /// for people: a disk that can't be read or written, files of another version or another node.
+    /// Whether the disk has lost or damaged what this replica had acknowledged, or what this replica
+    /// made of it was wrong. Everything else is for people: a disk that can't be read or written, files of another version or another node.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::SnapshotLost { .. } | Self::LogLost { .. } | Self::GroupLost { .. } => true,
+            Self::SnapshotLost { .. }
+            | Self::LogLost { .. }
+            | Self::GroupLost { .. }
+            | Self::Condemned { .. } => true,
             Self::Wal(error) => matches!(error, WalError::Damaged { .. }),
             Self::Snapshot(error) => matches!(error, SnapshotError::Damaged { .. }),
             Self::DataDir(_) | Self::Meta(_) | Self::Mixed { .. } | Self::Internal(_) => false,
@@ -138,9 +149,15 @@ pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Reco
 /// Opens everything in `path`. Blocks on the disk.
 fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
     let Files { disk, meta, segment_bytes } = files;
-    let (data, meta) = match meta {
-        Some(meta) => (None, meta),
-        None => (Some(DataDir::open(path)?), Meta::open(&path.join("meta"))?),
+    let (data, meta) = if let Some(meta) = meta {
+        (None, meta)
+    } else {
+        let data = DataDir::open(path)?;
+        // Before anything is made: setting a condemned directory aside may have been cut off.
+        if let Some(reason) = datadir::condemned(path)? {
+            return Err(OpenError::Condemned { path: path.into(), reason });
+        }
+        (Some(data), Meta::open(&path.join("meta"))?)
     };
     let wal_dir = path.join("wal");
     let snapshots = Snapshots::open(Arc::clone(&disk), &path.join("snapshot"))?;
@@ -202,7 +219,7 @@ mod tests {
     use crate::types::log::Entry;
 
     #[tokio::test]
-    async fn a_replica_without_its_log_does_not_keep_its_identity() {
+    async fn a_replica_that_is_condemned_or_has_lost_its_log_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
         let open = async || recover(data.clone(), Files::real()).await;
@@ -214,6 +231,12 @@ mod tests {
         let recovered = open().await.expect("nothing is lost");
         recovered.wal.close().await.expect("the log closes");
         drop(recovered);
+
+        datadir::condemn(&data, "it differed").expect("it can be written");
+        let refused = open().await.err().expect("it is not served from");
+        assert!(matches!(refused, OpenError::Condemned { .. }), "{refused:?}");
+        assert!(refused.is_damage() && refused.to_string().contains("it differed"), "{refused}");
+        std::fs::remove_file(data.join("CONDEMNED")).expect("there was a note");
 
         std::fs::remove_dir_all(data.join("wal")).expect("there was a log");
         let refused = open().await.err();

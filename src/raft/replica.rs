@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::raft::as_of::AsOf;
 use crate::raft::compaction;
+use crate::raft::comparison::{self, Comparison};
 use crate::raft::config::{Raft, Timing, config};
 use crate::raft::departure::{self, Departure};
 use crate::raft::disk_room::{self, DiskRoom};
@@ -110,6 +111,7 @@ struct Inner {
     receiving: Receiving,
     budget: Option<Budget>,
     disk_room: DiskRoom,
+    comparison: Comparison,
     joining: Joining,
     recovered: Index,
     bound_until: Option<Instant>,
@@ -118,7 +120,7 @@ struct Inner {
     permits: Semaphore,
     stopping: CancellationToken,
     tasks: TaskTracker,
-    _data: Option<DataDir>,
+    data: Mutex<Option<DataDir>>,
 }
 
 impl Replica {
@@ -158,7 +160,7 @@ impl Replica {
             stall,
         };
         let machine = StateMachine::new(state, snapshots.clone());
-        let published = machine.published();
+        let (published, record) = (machine.published(), machine.record());
         let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
             .map_err(OpenError::internal)?;
         let raft = Raft::new(node, settings, network, LogStore::new(wal.clone()), machine)
@@ -169,6 +171,7 @@ impl Replica {
         let replica = Self(Arc::new(Inner {
             member,
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
+            comparison: Comparison::new(record, dialer.clone()),
             departure: Departure::new(dialer.clone()),
             receiving: Receiving::new(snapshots.clone(), stall),
             budget: options.max_memory.map(Budget::new),
@@ -181,7 +184,7 @@ impl Replica {
             recovered,
             bound_until,
             dialer,
-            _data: data,
+            data: Mutex::new(data),
             options,
             clock,
             raft,
@@ -212,6 +215,7 @@ impl Replica {
         self.spawn(departure::watch(self.clone()));
         self.spawn(scrub::run(self.clone()));
         self.spawn(slow_disk::watch(self.clone()));
+        self.spawn(comparison::run(self.clone()));
     }
 
     /// Whether this replica may still be bound by the lease that it gave a leader before it was
@@ -277,7 +281,8 @@ impl Replica {
         }
     }
 
-    /// Stops: nothing is served afterwards, and all that was written is on disk.
+    /// Stops: nothing is served afterwards, all that was written is on disk, and the data directory
+    /// is free.
     pub async fn shutdown(&self) {
         self.0.stopping.cancel();
         self.0.tasks.close();
@@ -290,6 +295,8 @@ impl Replica {
         if let Err(error) = self.0.wal.close().await {
             tracing::warn!(%error, "the log did not close well");
         }
+        // Whoever still holds this replica, such as a connection that does not end, uses it no more.
+        drop(lock(&self.0.data).take());
     }
 
     /// Runs `task` until the replica stops.
@@ -391,6 +398,10 @@ impl Replica {
 
     pub(in crate::raft) fn disk_room(&self) -> &DiskRoom {
         &self.0.disk_room
+    }
+
+    pub(in crate::raft) fn comparison(&self) -> &Comparison {
+        &self.0.comparison
     }
 
     pub(in crate::raft) fn budget(&self) -> Option<&Budget> {

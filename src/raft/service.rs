@@ -69,9 +69,13 @@ impl Service for Replica {
             | Request::PreVote(_)
             | Request::Append(_)
             | Request::TransferLeader(_)
+            | Request::Compare(_)
                 if from.is_none() =>
             {
                 Reply::NotReady("only a peer may send this".into())
+            }
+            Request::Compare(theirs) => {
+                Reply::Compared(self.be_compared(from.unwrap_or_default(), theirs))
             }
             Request::Vote(request) if self.bound() && !self.is_heirs(&request) => {
                 Reply::NotReady("it may be bound by the lease of a leader".into())

@@ -109,6 +109,8 @@ mod tests {
             committed: None,
             applied: None,
             hash: StateHash(0),
+            compared: None,
+            differs: None,
             lag_ms,
             members: vec![member(1, "http://a", true), member(3, URL, true)],
             quorum: 1,

@@ -14,6 +14,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot as RaftSnapsh
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 
 use crate::planted::{self, Bug};
+use crate::raft::checkpoints::Record;
 use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
 use crate::raft::wire;
 use crate::store::apply::apply;
@@ -62,6 +63,7 @@ impl Published {
 pub(in crate::raft) struct StateMachine {
     state: State,
     published: Published,
+    record: Record,
     snapshots: Snapshots,
     /// openraft's storage suite leaves entries out; nothing else may.
     #[cfg(test)]
@@ -76,6 +78,7 @@ impl StateMachine {
         Self {
             state,
             published,
+            record: Record::default(),
             snapshots,
             #[cfg(test)]
             leaves_entries_out: false,
@@ -85,6 +88,11 @@ impl StateMachine {
     /// What readers load from.
     pub(in crate::raft) fn published(&self) -> Published {
         self.published.clone()
+    }
+
+    /// Where its checkpoints are.
+    pub(in crate::raft) fn record(&self) -> Record {
+        self.record.clone()
     }
 }
 
@@ -117,6 +125,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     self.state.applied = before.map(|index| LogId { index, ..entry.id });
                 }
                 let outcome = apply(&mut self.state, &entry);
+                self.record.note(&self.state);
                 answers.extend(responder.map(|responder| (responder, outcome)));
             }
             if !(planted::bug(Bug::LatePublish) && planted::one_of(2)) {
@@ -141,6 +150,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotData,
     ) -> io::Result<()> {
         let snapshots = self.snapshots.clone();
+        self.record.begin_anew();
         self.state = on_disk(move || match snapshot {
             SnapshotData::Received(received) => {
                 received.install(&snapshots).map(|(_, state)| state)

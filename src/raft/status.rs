@@ -28,6 +28,7 @@ impl Replica {
 
     /// Why this replica can't take requests yet, if it can't.
     pub(in crate::raft) fn formed(&self) -> Result<(), Error> {
+        self.trusted()?;
         if self.published().load().group.is_some() {
             return Ok(());
         }
@@ -83,6 +84,8 @@ impl Replica {
             committed: metrics.local_committed.map(|id| id.index),
             applied: state.applied,
             hash: state.hash(),
+            compared: self.comparison().compared(),
+            differs: self.comparison().differs(),
             lag_ms,
             members,
             quorum,

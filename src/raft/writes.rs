@@ -53,6 +53,7 @@ impl Replica {
         room: Option<Room>,
         deadline: Deadline,
     ) -> Result<Applied, Error> {
+        self.trusted()?;
         let ts = self.clock().now_ms();
         let early = planted::bug(Bug::AckMinority);
         let deadline = if early { deadline.at_most(planted::PATIENCE) } else { deadline };
@@ -65,6 +66,10 @@ impl Replica {
             answered.await.map_err(|_| stopped())?.map_err(|error| self.write_failed(error))
         };
         match tokio::time::timeout_at(deadline.instant().into(), write).await {
+            // What a wrong state makes of a command says nothing about what the others make of it.
+            Ok(Ok(_)) if self.is_condemned() => {
+                Err(Error::outcome_unknown("the replica was condemned meanwhile"))
+            }
             Ok(Ok(response)) => {
                 Ok(Applied { index: response.log_id.index, ts, outcome: response.data })
             }

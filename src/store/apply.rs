@@ -92,7 +92,11 @@ fn put(state: &mut State, key: &Key, value: &Value, ts: TimestampMs) -> Outcome 
     let existed = old.is_some();
     let version = old.map_or(state.version_floor, |old| old.version) + 1;
     let ts = if planted::bug(Bug::OwnClock) { SystemClock.now_ms() } else { ts };
-    state.insert(key, Item { value: value.clone(), ts, version });
+    let mut value = value.clone();
+    if planted::bug(Bug::FlipBit) && planted::one_of(100) {
+        value.data = planted::flip(&value.data).into();
+    }
+    state.insert(key, Item { value, ts, version });
     Outcome::Written { version, existed }
 }
 

@@ -110,6 +110,9 @@ pub struct Loss {
 pub fn check(dir: &Path) -> Result<Report, CheckError> {
     let _unused = datadir::unused(dir)?;
     let mut gathered = Gathered::read(dir)?;
+    if let Some(reason) = datadir::condemned(dir)? {
+        gathered.report.problems.push(format!("it was condemned: {reason}"));
+    }
     gathered.judge(dir);
     Ok(gathered.report)
 }

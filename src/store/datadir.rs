@@ -1,16 +1,19 @@
 //! A data directory and the lock on it.
 //!
-//! Promises: at most one process has a directory open. Refuses, with a sentence, a directory that
-//! can't be made or written, before anything else is touched.
+//! Promises: at most one process has a directory open; one that was condemned stays so until what is
+//! in it is set aside. Refuses, with a sentence, a directory that can't be made or written, before
+//! anything else is touched.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::store::disk::{self, Disk as _, Real};
-use crate::types::limits::DATA_DAMAGED_MAX;
+use crate::types::limits::{CONDEMNED_NOTE_BYTES_MAX, DATA_DAMAGED_MAX};
 
 const LOCK_FILE: &str = "LOCK";
+/// Says that the directory may not be served from, and why: that it is there is enough.
+const CONDEMNED_FILE: &str = "CONDEMNED";
 
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +99,35 @@ pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
 }
 
+/// Condemns what is in a data directory, for the reason given: durable when this returns.
+pub fn condemn(data: &Path, reason: &str) -> Result<(), DataDirError> {
+    let path = data.join(CONDEMNED_FILE);
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(reason.as_bytes())?;
+        file.sync_all()?;
+        Real.sync_dir(data)
+    });
+    written.map_err(|source| DataDirError::Io { path, source })
+}
+
+/// Why what is in a data directory was condemned, if it was. A note that a crash has cut off counts.
+pub fn condemned(data: &Path) -> Result<Option<String>, DataDirError> {
+    let path = data.join(CONDEMNED_FILE);
+    let failed = |source| DataDirError::Io { path: path.clone(), source };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut note = Vec::new();
+    file.take(CONDEMNED_NOTE_BYTES_MAX).read_to_end(&mut note).map_err(failed)?;
+    Ok(Some(String::from_utf8_lossy(&note).into_owned()))
+}
+
 /// Moves everything that a replica has acknowledged out of its data directory, to
 /// `<name>.damaged-<n>` beside it; returns where it is now. What is left is the directory of a
-/// replica that never was. A crash in between leaves one that has lost its log or snapshot.
+/// replica that never was. A crash in between leaves one that has lost its log or snapshot, or that
+/// is still condemned: that note goes last.
 pub fn set_aside(data: &Path) -> Result<Vec<PathBuf>, DataDirError> {
     let _locked = DataDir::open(data)?;
     let mut aside = Vec::new();
@@ -108,6 +137,13 @@ pub fn set_aside(data: &Path) -> Result<Vec<PathBuf>, DataDirError> {
             let moved = move_aside(&dir, DATA_DAMAGED_MAX);
             aside.push(moved.map_err(|source| DataDirError::Io { path: dir, source })?);
         }
+    }
+    let note = data.join(CONDEMNED_FILE);
+    if note.exists() {
+        let to = data.join(format!("{CONDEMNED_FILE}.damaged-1"));
+        disk::replace(&Real, &note, &to)
+            .map_err(|source| DataDirError::Io { path: note, source })?;
+        aside.push(to);
     }
     Ok(aside)
 }
@@ -157,6 +193,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(free_bytes(dir.path()).unwrap() > 0);
         assert!(free_bytes(&dir.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn what_is_condemned_stays_so_until_all_of_it_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        assert_eq!(condemned(data).unwrap(), None);
+        condemn(data, "it differed").unwrap();
+        assert_eq!(condemned(data).unwrap().as_deref(), Some("it differed"));
+        // A crash has left an empty note, and another came between the moves.
+        File::create(data.join(CONDEMNED_FILE)).unwrap();
+        assert_eq!(condemned(data).unwrap().as_deref(), Some(""));
+        for again in ["first", "second"] {
+            condemn(data, again).unwrap();
+            let aside = set_aside(data).unwrap();
+            assert_eq!(condemned(data).unwrap(), None);
+            assert_eq!(fs::read_to_string(&aside[0]).unwrap(), again, "only the note was there");
+        }
+    }
+
+    #[test]
+    fn a_note_that_can_not_be_read_is_no_acquittal() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(CONDEMNED_FILE)).unwrap();
+        assert!(matches!(condemned(dir.path()), Err(DataDirError::Io { .. })));
     }
 
     #[test]

@@ -227,6 +227,12 @@ pub struct ShardStatus {
     pub applied: Option<LogId>,
     /// The hash of that state: replicas of a group that have applied the same entry show the same.
     pub hash: StateHash,
+    /// The newest index at which a majority of the voters, this replica among them, is known to have
+    /// had the same state.
+    pub compared: Option<Index>,
+    /// The newest index at which the state of another member is known to have differed from this
+    /// replica's; `None` once those that can be compared agree.
+    pub differs: Option<Index>,
     /// How old its state may be, in milliseconds; 0 on a leader.
     pub lag_ms: Option<u64>,
     /// The group's members.

@@ -140,6 +140,17 @@ pub const META_DAMAGED_MAX: u32 = 4;
 pub const DATA_DAMAGED_MAX: u32 = 1;
 /// How often a replica with damaged data looks whether its group can do without it.
 pub const SPARED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// A replica takes a checkpoint of its state whenever it has applied this many entries more: at every
+/// index that is a multiple of it, so that all replicas of a group take the same ones.
+pub const CHECKPOINT_ENTRIES: u64 = 512;
+/// The most checkpoints that a replica keeps, and sends to another.
+pub const CHECKPOINTS_MAX: usize = 64;
+/// How often a replica compares its checkpoints with those of the others, if there are new ones.
+pub const COMPARE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long another may take to answer with its own.
+pub const COMPARE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest note about why a replica was condemned that is read, in bytes.
+pub const CONDEMNED_NOTE_BYTES_MAX: u64 = 4 * 1024;
 /// The most client requests that one replica works on at a time; beyond it they get `503`.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 * 1024;
 /// The most bytes of request bodies that one process holds at a time; beyond it writes get `503`.

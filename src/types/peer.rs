@@ -11,13 +11,13 @@ use crate::types::clock::TimestampMs;
 use crate::types::command::{Action, Outcome};
 use crate::types::error::Error;
 use crate::types::http::ShardStatus;
-use crate::types::ids::{GroupId, LogId, NodeId, Vote};
+use crate::types::ids::{GroupId, LogId, NodeId, StateHash, Vote};
 use crate::types::kv::{KvReply, KvRequest};
 use crate::types::log::{Entry, StoredMembership};
 use crate::types::topology::{Claim, Member};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub enum Request {
     Append(Append),
     /// The leader asks a follower to stand for election at once (Raft thesis §3.10).
     TransferLeader(TransferLeader),
+    /// These are my checkpoints; what are yours? Only peers ask.
+    Compare(Checkpoints),
 }
 
 /// The answer to a call.
@@ -108,6 +110,8 @@ pub enum Reply {
     TransferLeader(Result<(), String>),
     /// The replica can't take Raft messages now (it is forming or stopping).
     NotReady(String),
+    /// To `Compare`.
+    Compared(Checkpoints),
 }
 
 /// Who a replica is.
@@ -223,3 +227,21 @@ pub struct SnapshotHeader {
 
 /// The last frame of a snapshot stream, from its receiver: its vote, or why it could not.
 pub type SnapshotReply = Result<Vote, String>;
+
+/// What a replica's state came to after one entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The entry.
+    pub id: LogId,
+    /// The hash of the state.
+    pub hash: StateHash,
+}
+
+/// The newest checkpoints of a replica.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// How they are hashed: those of another version say nothing.
+    pub digest: u32,
+    /// By rising index, [`CHECKPOINTS_MAX`](crate::types::limits::CHECKPOINTS_MAX) at most.
+    pub taken: Vec<Checkpoint>,
+}

@@ -131,6 +131,8 @@ impl ShardFace for Fake {
             committed: Some(9),
             applied: None,
             hash: StateHash(0),
+            compared: None,
+            differs: None,
             lag_ms: Some(0),
             members: Vec::new(),
             quorum: 1,

@@ -224,6 +224,8 @@ impl Group {
             committed: None,
             applied: None,
             hash: StateHash(0),
+            compared: None,
+            differs: None,
             lag_ms: None,
             members: Vec::new(),
             quorum: 1,
