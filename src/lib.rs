@@ -35,6 +35,9 @@ pub mod api;
 pub mod cli;
 pub mod client;
 pub mod coordinator;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod planted;
 pub mod raft;
 pub mod rpc;

@@ -1,7 +1,8 @@
 //! Rules about the code itself, checked by reading it: floors, headers, sizes.
 //!
-//! A room of `src/` imports only from rooms below it, some crates stay in one room, and the harness
-//! sees only what a client sees. Each rule is checked against a text that breaks it, too.
+//! A room of `src/` imports only from rooms below it, some crates stay in one room, the harness
+//! sees only what a client sees, and fuzz targets only what is made for them. Each rule is checked
+//! against a text that breaks it, too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("store", &["types", "planted"]),
     ("client", &["types"]),
     ("bench", &["types", "client"]),
+    ("fuzz", &["types", "rpc", "store"]),
     ("raft", &["types", "planted", "rpc", "store"]),
     ("api", &["types", "rpc", "raft"]),
     ("coordinator", &["types", "planted", "rpc", "api"]),
@@ -35,15 +37,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["rpc", "store", "raft", "api", "coordinator", "server", "cli", "client", "bench"]),
 ];
 
-/// What `jepsen/` may see of the library: what a client sees.
-const HARNESS: &[&str] = &["client", "types"];
+/// What a crate beside the library may see of it: (its directory, these rooms).
+const OUTSIDE: &[(&str, &[&str])] = &[("jepsen", &["client", "types"]), ("fuzz", &["fuzz"])];
 
 const FILE_LINES_MAX: usize = 500;
 
 #[test]
 fn every_file_keeps_the_rules() {
     let mut files = Vec::new();
-    for directory in ["src", "tests", "jepsen"] {
+    for directory in ["src", "tests", "jepsen", "fuzz/src", "fuzz/fuzz_targets"] {
         files.extend(sources(Path::new(directory)));
     }
     assert!(files.len() > 10, "the sources are where this test looks: {files:?}");
@@ -69,6 +71,8 @@ fn every_rule_finds_what_breaks_it() {
         ("src/store/wal/mod.rs", "//! H.\nuse openraft::Vote;", "names `openraft`"),
         ("src/types/clock.rs", "//! H.\nuse tokio::time;", "names `tokio`"),
         ("jepsen/src/run.rs", "//! H.\nuse sagedb::raft::Replica;", "sees `raft`"),
+        ("fuzz/fuzz_targets/wal.rs", "//! H.\nsagedb::store::wal();", "sees `store`"),
+        ("src/store/wal/fuzz.rs", "//! H.\nuse crate::fuzz::DECODERS;", "imports `fuzz`"),
         ("tests/dev.rs", "fn main() {}", "no module header"),
     ];
     for (path, text, fault) in cases {
@@ -91,10 +95,10 @@ fn faults(path: &Path, text: &str) -> Vec<String> {
     if path.starts_with("src") {
         faults.extend(floor_faults(path, text));
     }
-    if path.starts_with("jepsen") {
-        let named = FLOORS.iter().map(|(name, _)| *name).filter(|name| !HARNESS.contains(name));
+    for (directory, seen) in OUTSIDE.iter().filter(|(directory, _)| path.starts_with(directory)) {
+        let named = FLOORS.iter().map(|(name, _)| *name).filter(|name| !seen.contains(name));
         for name in named.filter(|name| names(text, &format!("sagedb::{name}"))) {
-            faults.push(format!("sees `{name}`; the harness is a client, like any other"));
+            faults.push(format!("sees `{name}`; {directory} may see {seen:?} alone"));
         }
     }
     faults.iter().map(|fault| format!("{}: {fault}", path.display())).collect()

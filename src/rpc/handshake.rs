@@ -49,7 +49,7 @@ pub(super) async fn receive(
     Ok(hello)
 }
 
-fn hello_in(frame: &Frame) -> Result<Hello, String> {
+pub(super) fn hello_in(frame: &Frame) -> Result<Hello, String> {
     if frame.kind != Kind::Hello {
         return Err(format!("a connection begins with a hello, not with a {:?} frame", frame.kind));
     }
@@ -64,7 +64,7 @@ fn hello_in(frame: &Frame) -> Result<Hello, String> {
     codec::decode(&frame.payload, HANDSHAKE_BYTES_MAX).map_err(malformed)
 }
 
-fn welcome_in(frame: &Frame) -> Result<Welcome, String> {
+pub(super) fn welcome_in(frame: &Frame) -> Result<Welcome, String> {
     if frame.kind != Kind::Welcome {
         return Err(format!("a hello is answered by a welcome, not by a {:?} frame", frame.kind));
     }
@@ -73,6 +73,6 @@ fn welcome_in(frame: &Frame) -> Result<Welcome, String> {
 }
 
 /// A refusal that fits into its frame.
-fn shortened(refusal: &str) -> String {
+pub(super) fn shortened(refusal: &str) -> String {
     refusal.chars().take(HANDSHAKE_BYTES_MAX / 8).collect()
 }

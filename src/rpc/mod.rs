@@ -27,6 +27,8 @@ mod calls;
 mod connection;
 mod dial;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handshake;
 mod pending;
 mod serve;

@@ -7,6 +7,10 @@ use std::time::Duration;
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
 /// The greatest version of a key: JSON numbers hold integers up to it.
 pub const VERSION_MAX: u64 = (1 << 53) - 1;
+/// The greatest index of an entry, number of a segment and sequence number of a batch that is
+/// believed: they count from 1, and what is far beyond any log was never written by us. Adding to
+/// one that is believed can't overflow.
+pub const COUNTER_MAX: u64 = u64::MAX / 2;
 /// The largest value unless `--max-value-size` says otherwise, in bytes.
 pub const VALUE_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
 /// The largest `--max-value-size` that is accepted, in bytes.

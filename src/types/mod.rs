@@ -11,6 +11,8 @@ pub mod codec;
 pub mod command;
 pub mod deadline;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod hash;
 pub mod host;
 pub mod http;

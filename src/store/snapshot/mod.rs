@@ -12,6 +12,8 @@
 //! another replica. The bytes are drawn in `docs/formats.md`.
 
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod inspect;
 mod read;
 mod receive;

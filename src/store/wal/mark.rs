@@ -59,7 +59,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("synced")
 }
 
-fn encode(sequence: u64) -> [u8; BYTES] {
+pub(super) fn encode(sequence: u64) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..16].copy_from_slice(&sequence.to_le_bytes());
@@ -68,7 +68,7 @@ fn encode(sequence: u64) -> [u8; BYTES] {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<u64> {
+pub(super) fn decode(bytes: &[u8]) -> Option<u64> {
     let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
     let sequence = u64::from_le_bytes(bytes[8..16].try_into().ok()?);
     (encode(sequence) == *bytes).then_some(sequence)

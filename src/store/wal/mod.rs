@@ -16,6 +16,8 @@
 
 mod cache;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod index;
 mod inspect;
 mod keeper;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::snapshot::format::{BlockHead, Checksum, Footer, Header, push_record};
-use crate::types::limits::{SNAPSHOT_BLOCK_BYTES, VERSION_MAX};
+use crate::types::limits::{COUNTER_MAX, SNAPSHOT_BLOCK_BYTES, VERSION_MAX};
 
 const CODECS: [Codec; 2] = [Codec::None, Codec::Lz4];
 
@@ -245,6 +245,18 @@ fn oversized_lengths_are_refused_before_memory_is_reserved() {
     head.splice(16.., [0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
     head[12] = 7;
     assert!(refusal(&Forge::new(&head).file).to_string().starts_with("header: "));
+}
+
+#[test]
+fn an_index_that_no_log_reaches_is_refused() {
+    let file = |index| {
+        let state = State { applied: Some(log_id(1, index)), ..State::default() };
+        encoded(&state, Codec::None)
+    };
+    assert_eq!(decoded(&file(COUNTER_MAX)).unwrap().next_index(), COUNTER_MAX + 1);
+    for index in [COUNTER_MAX + 1, u64::MAX] {
+        assert!(matches!(refusal(&file(index)), FormatError::TooLong { what: "index", .. }));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::store::wal::record::{BatchBuilder, HeaderError, RecordRef};
 use crate::store::wal::recovery::{Damage, Recovery, Why};
 
 /// A log of several segments; its directory.
@@ -303,4 +304,36 @@ async fn damage_to_the_last_batch_is_told_by_the_mark() {
         assert_eq!(wal.last().map(|id| id.index), Some(5));
         wal.close().await.unwrap();
     }
+}
+
+/// A segment of one batch with one entry, all checksums right.
+fn forged(header: SegmentHeader, sequence: u64, index: Index) -> Vec<u8> {
+    let mut records = Vec::new();
+    RecordRef::Entry(&entry(1, index, 3)).encode(&mut records);
+    let mut batch = BatchBuilder::new();
+    batch.push(&records);
+    [&header.encode()[..], batch.seal(sequence, header.identity)].concat()
+}
+
+#[test]
+fn numbers_that_no_log_reaches_are_damage_and_nothing_overflows() {
+    let header = |number, identity| SegmentHeader { number, node: NODE, identity };
+    let shown = |header: SegmentHeader, sequence, index| {
+        let mut recovery = Recovery::new(usize::MAX);
+        let file = forged(header, sequence, index);
+        recovery.segment(header.number, Some(&header), &file)?;
+        recovery.finish(None)
+    };
+    assert!(shown(header(1, 9), 1, 5).is_ok());
+    for (sequence, index) in [(u64::MAX, 5), (COUNTER_MAX + 1, 5), (7, u64::MAX), (7, u64::MAX - 1)]
+    {
+        let damage = shown(header(2, 9), sequence, index).unwrap_err();
+        assert!(matches!(damage.why, Why::Malformed(_)), "{sequence}, {index}: {damage:?}");
+    }
+    // Before a segment's header is believed.
+    for bad in [header(u64::MAX, 9), header(COUNTER_MAX + 1, 9), header(1, 0)] {
+        assert_eq!(SegmentHeader::decode(&bad.encode()), Err(HeaderError::Bad), "{bad:?}");
+    }
+    let damage = Recovery::new(0).segment(u64::MAX, None, &[]).unwrap_err();
+    assert_eq!(damage.why, Why::Header);
 }

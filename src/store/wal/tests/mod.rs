@@ -19,6 +19,7 @@ use crate::store::disk::Real;
 use crate::types::command::{Action, Command};
 use crate::types::ids::{Index, LogId, NodeId, Term, Vote};
 use crate::types::key::Key;
+use crate::types::limits::COUNTER_MAX;
 use crate::types::log::{Entry, Payload};
 use crate::types::value::Value;
 

@@ -1,0 +1,320 @@
+//! What all fuzzed decoders have in common, and the messages and commands of `types` themselves.
+//!
+//! A decoder is fuzzed by a function that takes any bytes and panics if what it does with them is
+//! wrong; see `fuzz` for what is asked of each. How much memory a decoder takes is measured by
+//! whoever has an allocator that counts: the function hands it the work and says how much is
+//! allowed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::types::codec::{self, DecodeError};
+use crate::types::command::{Action, Command, Condition, Outcome, Refusal, Write};
+use crate::types::error::{Error, Space};
+use crate::types::hash::{HashRange, Token};
+use crate::types::http::{MemberStatus, Role, ShardStatus};
+use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, StateHash, Vote};
+use crate::types::item::Item;
+use crate::types::key::Key;
+use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
+use crate::types::limits::FRAME_BYTES_MAX;
+use crate::types::log::{Entry, Membership, Payload, StoredMembership};
+use crate::types::peer::{
+    Append, AppendReply, Hello, Identity, Lane, PROTOCOL_VERSION, Reply, Request, SnapshotHeader,
+    SnapshotReply, TransferLeader, VoteReply, VoteRequest, Welcome,
+};
+use crate::types::topology::{Claim, Group, Member, Topology};
+use crate::types::value::{Value, ValueKind};
+
+/// Runs the work once and fails if it ever held more than so many bytes of memory.
+pub type Watch<'a> = &'a dyn Fn(usize, &mut dyn FnMut());
+
+/// A decoder and what fuzzes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    /// What it is called here and in `fuzz/`.
+    pub name: &'static str,
+    /// Judges what becomes of any bytes; whether they, or they with right checksums, were decoded.
+    pub run: fn(&[u8], Watch<'_>) -> bool,
+    /// Small inputs that are decoded: where a search begins.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// The most memory that decoding `len` bytes of postcard may take. An empty entry has 4 bytes and a
+/// set of one node 2; in memory they take 30 to 40 and 90 times as much while a list grows. An
+/// announced length takes 1 MiB at most before what it announces is there (serde), and lists nest
+/// three deep: entries, groups of a claim, their URLs.
+pub(crate) fn allowed(len: usize) -> usize {
+    (3 << 20) + (64 << 10) + 128 * len
+}
+
+/// What `decode` gives, watched.
+pub(crate) fn watched<T>(watch: Watch<'_>, allowed: usize, decode: impl FnOnce() -> T) -> T {
+    let (mut decode, mut decoded) = (Some(decode), None);
+    watch(allowed, &mut || decoded = decode.take().map(|decode| decode()));
+    decoded.expect("a watch runs its work")
+}
+
+/// The same bytes but for one bit, which follows from the bytes; `None` if there are none.
+pub(crate) fn bent(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut bent = bytes.to_vec();
+    let noise = bytes
+        .iter()
+        .fold(bytes.len(), |noise, byte| noise.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    let bit = noise.checked_rem(bytes.len() * 8)?;
+    bent[bit / 8] ^= 1 << (bit % 8);
+    Some(bent)
+}
+
+/// The messages between processes; the first byte says which type follows.
+///
+/// # Panics
+/// If a message that was decoded does not survive being encoded again.
+pub fn peer(bytes: &[u8], watch: Watch<'_>) -> bool {
+    let Some((selector, bytes)) = bytes.split_first() else { return false };
+    match selector % 8 {
+        0 => message::<Request>(bytes, watch),
+        1 => message::<Reply>(bytes, watch),
+        2 => message::<Append>(bytes, watch),
+        3 => message::<AppendReply>(bytes, watch),
+        4 => message::<SnapshotHeader>(bytes, watch),
+        5 => message::<SnapshotReply>(bytes, watch),
+        6 => message::<Hello>(bytes, watch),
+        _ => message::<Welcome>(bytes, watch),
+    }
+}
+
+/// What goes through a log; the first byte says which type follows.
+///
+/// # Panics
+/// If a value that was decoded does not survive being encoded again.
+pub fn command(bytes: &[u8], watch: Watch<'_>) -> bool {
+    let Some((selector, bytes)) = bytes.split_first() else { return false };
+    match selector % 6 {
+        0 => message::<Command>(bytes, watch),
+        1 => message::<Entry>(bytes, watch),
+        2 => message::<Vote>(bytes, watch),
+        3 => message::<Option<LogId>>(bytes, watch),
+        4 => message::<StoredMembership>(bytes, watch),
+        _ => message::<Outcome>(bytes, watch),
+    }
+}
+
+fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    bytes: &[u8],
+    watch: Watch<'_>,
+) -> bool {
+    let decode = || codec::decode::<T>(bytes, FRAME_BYTES_MAX);
+    let value = match watched(watch, allowed(bytes.len()), decode) {
+        Ok(value) => value,
+        Err(error) => {
+            assert!(!error.to_string().is_empty(), "an error says what is wrong");
+            return false;
+        }
+    };
+    let mut encoded = codec::encode(&value);
+    assert!(encoded.len() <= bytes.len(), "{value:?} grew from {} bytes", bytes.len());
+    let again = codec::decode::<T>(&encoded, encoded.len());
+    assert_eq!(again.as_ref(), Ok(&value), "it is decoded as it was encoded");
+    let longest = encoded.len().saturating_sub(1);
+    assert!(codec::decode::<T>(&encoded[..longest], longest).is_err(), "{value:?} cut short");
+    encoded.push(0);
+    assert_eq!(codec::decode::<T>(&encoded, encoded.len()), Err(DecodeError::LeftOver(1)));
+    true
+}
+
+/// Where a search for messages begins.
+pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
+    let requests = [
+        Request::Identify,
+        Request::Adopt { group: GroupId(7) },
+        Request::Join(member(3)),
+        Request::Kv { request: KvRequest::Put { key: key(), value: json() }, timeout_ms: 5000 },
+        Request::Kv {
+            request: KvRequest::Get { key: key(), consistency: Consistency::Lease },
+            timeout_ms: 300,
+        },
+        Request::Kv {
+            request: KvRequest::Conditional {
+                key: key(),
+                condition: Condition::Version(vec![1, 300]),
+                write: Write::Put { value: Value::text("new") },
+            },
+            timeout_ms: 1,
+        },
+        Request::Propose { action: Action::Claim(Box::new(claim())), timeout_ms: 5000 },
+        Request::Vote(VoteRequest { vote: vote(), last: Some(id(9)), leadership_transfer: true }),
+        Request::Append(append()),
+        Request::TransferLeader(TransferLeader { from: vote(), to: NodeId(2), last: Some(id(4)) }),
+    ];
+    let at = GroupIndex { group: "g1".into(), index: 12 };
+    let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3 });
+    let written = Written { at: at.clone(), ts: 1, version: 2, existed: true, acks: 2, quorum: 2 };
+    let replies = [
+        Reply::Identity(Box::new(identity())),
+        Reply::Accepted(Err("the group has formed".into())),
+        Reply::Kv(Ok(KvReply::Read(Read { at, item, lag_ms: Some(7) }))),
+        Reply::Kv(Ok(KvReply::Written(written))),
+        Reply::Kv(Err(Error::NotLeader { leader: Some(member(1)) })),
+        Reply::Kv(Err(Error::NoRoom(Space::Memory { max: 1 << 30 }))),
+        Reply::Proposed(Ok(Outcome::Refused(Refusal::ForeignKeys { keys: 4 }))),
+        Reply::Status(Box::new(status())),
+        Reply::Vote(VoteReply { vote: vote(), granted: true, last: Some(id(9)) }),
+        Reply::Append(AppendReply::Conflict),
+        Reply::NotReady("forming".into()),
+    ];
+    let (last, bytes) = (Some(id(9)), 70_000);
+    let header = SnapshotHeader { vote: vote(), last, membership: membership(), bytes };
+    let mut seeds: Vec<_> = requests.iter().map(|request| seed(0, request)).collect();
+    seeds.extend(replies.iter().map(|reply| seed(1, reply)));
+    seeds.extend([
+        seed(2, &append()),
+        seed(3, &AppendReply::Partial { upto: Some(id(9)), lease: true }),
+        seed(4, &header),
+        seed(5, &SnapshotReply::Ok(vote())),
+        seed(6, &hello()),
+        seed(7, &Welcome::Err("this node is n0000000000000001".into())),
+    ]);
+    seeds
+}
+
+/// Where a search for commands begins.
+pub(crate) fn command_seeds() -> Vec<Vec<u8>> {
+    let name = "eu-1".to_owned();
+    let write = Write::Delete;
+    let actions = [
+        Action::Found { group: GroupId(7), name },
+        Action::Put { key: key(), value: json() },
+        Action::Delete { key: key() },
+        Action::Claim(Box::new(claim())),
+        Action::Confirm { cluster: ClusterId(5) },
+        Action::Conditional { key: key(), condition: Condition::Version(vec![1, 300]), write },
+    ];
+    let commands = actions.into_iter().map(|action| Command { ts: 1_755_248_123_456, action });
+    let mut seeds: Vec<_> = commands.map(|command| seed(0, &command)).collect();
+    seeds.extend(entries().iter().map(|entry| seed(1, entry)));
+    seeds.extend([
+        seed(2, &vote()),
+        seed(3, &Some(id(1 << 40))),
+        seed(4, &membership()),
+        seed(5, &Outcome::Written { version: 4, existed: true }),
+    ]);
+    seeds
+}
+
+fn seed<T: Serialize>(selector: u8, value: &T) -> Vec<u8> {
+    let mut bytes = vec![selector];
+    codec::encode_into(value, &mut bytes);
+    bytes
+}
+
+pub(crate) fn id(index: u64) -> LogId {
+    LogId { term: 2, leader: NodeId(0xab), index }
+}
+
+pub(crate) fn vote() -> Vote {
+    Vote { term: 2, node: NodeId(0xab), committed: true }
+}
+
+pub(crate) fn hello() -> Hello {
+    let (from, to) = (Some(NodeId(1)), Some(NodeId(2)));
+    Hello { version: PROTOCOL_VERSION, lane: Lane::Append, from, to, group: Some(GroupId(7)) }
+}
+
+/// One entry of each kind, from index 4 on.
+pub(crate) fn entries() -> [Entry; 3] {
+    let action = Action::Put { key: key(), value: json() };
+    [
+        Entry { id: id(4), payload: Payload::Blank },
+        Entry { id: id(5), payload: Payload::Command(Command { ts: 7, action }) },
+        Entry { id: id(6), payload: Payload::Membership(membership().membership) },
+    ]
+}
+
+pub(crate) fn membership() -> StoredMembership {
+    let voters = vec![BTreeSet::from([NodeId(1), NodeId(2)]), BTreeSet::from([NodeId(1)])];
+    let urls = BTreeMap::from([(NodeId(1), member(1).url), (NodeId(2), member(2).url)]);
+    StoredMembership { id: Some(id(3)), membership: Membership { voters, urls } }
+}
+
+pub(crate) fn claim() -> Claim {
+    let group = Group { id: GroupId(7), name: "eu-1".into(), urls: vec![member(1).url] };
+    let cluster = ClusterId(5);
+    let topology = Topology { cluster, epoch: 1, vnodes: 100, groups: vec![group] };
+    let owned = vec![HashRange { after: Token(9), upto: Token(9) }];
+    Claim { topology, owned }
+}
+
+fn append() -> Append {
+    Append {
+        vote: vote(),
+        prev: Some(id(3)),
+        entries: entries().to_vec(),
+        committed: Some(id(2)),
+        as_of: Some(1_755_248_123_456),
+        lease_ms: Some(500),
+    }
+}
+
+fn key() -> Key {
+    Key::new("user:1").expect("a key")
+}
+
+fn json() -> Value {
+    Value { kind: ValueKind::Json, data: r#"{"a":1}"#.into() }
+}
+
+fn member(node: u64) -> Member {
+    Member { node: NodeId(node), url: format!("http://n{node}:4101") }
+}
+
+fn identity() -> Identity {
+    Identity {
+        member: member(1),
+        group: Some(GroupId(7)),
+        name: Some("eu-1".into()),
+        fresh: false,
+        seeds: vec![member(1).url],
+        members: vec![member(1)],
+        leader: Some(member(1)),
+        claim: Some(claim()),
+        confirmed: true,
+    }
+}
+
+fn status() -> ShardStatus {
+    let node = NodeId(1);
+    let url = member(1).url;
+    let this = MemberStatus { node, url: url.clone(), voter: true, matched: Some(9) };
+    ShardStatus {
+        node,
+        url: url.clone(),
+        group: Some(GroupId(7)),
+        name: Some("eu-1".into()),
+        role: Role::Leader,
+        term: 2,
+        leader: Some(node),
+        leader_url: Some(url),
+        last_index: Some(9),
+        committed: Some(9),
+        applied: Some(id(9)),
+        hash: StateHash(0x1234),
+        lag_ms: Some(0),
+        members: vec![this],
+        quorum: 1,
+        keys: 1,
+        bytes: 13,
+        memory: 269,
+        max_memory: None,
+        disk_full: false,
+        cluster: Some(ClusterId(5)),
+        epoch: 1,
+        wal_bytes: 1 << 24,
+        snapshot_bytes: 0,
+        snapshot_index: None,
+        purged: None,
+    }
+}
