@@ -94,7 +94,9 @@ proptest! {
         for decoder in DECODERS {
             let seeds = (decoder.seeds)();
             let mut bytes = which.get(&seeds).clone();
-            how.iter().for_each(|how| bend(&mut bytes, how.clone(), &seeds));
+            for how in how.clone() {
+                bend(&mut bytes, how, &seeds);
+            }
             (decoder.run)(&bytes, &counting);
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::types::codec::{self, DecodeError};
 use crate::types::ids::{Index, LogId, NodeId, Vote};
-use crate::types::limits::{WAL_BATCH_BYTES, WAL_RECORD_BYTES_MAX};
+use crate::types::limits::{COUNTER_MAX, WAL_BATCH_BYTES, WAL_RECORD_BYTES_MAX};
 use crate::types::log::Entry;
 
 /// The version of everything in this file.
@@ -47,7 +47,7 @@ pub(super) struct SegmentHeader {
 /// Why bytes are no segment header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HeaderError {
-    /// Not a segment, or damaged.
+    /// Not a segment, or damaged, or one that says what can't be.
     Bad,
     /// A segment of another version of the format.
     Version(u32),
@@ -77,7 +77,9 @@ impl SegmentHeader {
         let field = |at| u64_at(header, at).ok_or(HeaderError::Bad);
         match u32_at(header, 8) {
             Some(FORMAT_VERSION) => {
-                Ok(Self { number: field(16)?, node: NodeId(field(24)?), identity: field(32)? })
+                let (number, node, identity) = (field(16)?, NodeId(field(24)?), field(32)?);
+                let possible = number <= COUNTER_MAX && identity != 0;
+                possible.then_some(Self { number, node, identity }).ok_or(HeaderError::Bad)
             }
             Some(version) => Err(HeaderError::Version(version)),
             None => Err(HeaderError::Bad),

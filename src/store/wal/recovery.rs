@@ -17,6 +17,7 @@ use crate::store::wal::record::{
     BatchRef, Record, Records, SEGMENT_START, SegmentHeader, batch_at, claims,
 };
 use crate::types::ids::{Index, LogId};
+use crate::types::limits::COUNTER_MAX;
 
 /// Where and why a log can't be trusted.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -144,11 +145,10 @@ impl Recovery {
         header: Option<&SegmentHeader>,
         bytes: &[u8],
     ) -> Result<(), Damage> {
-        if let Some(before) = self.segments.last()
-            && before.number + 1 != number
-        {
-            let missing = before.number + 1;
-            return Err(self.damage(missing, 0, Why::SegmentMissing(missing)));
+        // Can't overflow: no header with a number over its bound gets this far.
+        let next = self.segments.last().map_or(number, |before| before.number + 1);
+        if next != number {
+            return Err(self.damage(next, 0, Why::SegmentMissing(next)));
         }
         let header = header.ok_or_else(|| self.damage(number, 0, Why::Header))?;
         if header.number != number {
@@ -246,18 +246,24 @@ impl Recovery {
     }
 
     fn replay(&mut self, batch: &BatchRef<'_>, place: Place) -> Result<(), Damage> {
-        for record in Records::new(batch.records) {
-            let applied = record.map_err(|error| error.to_string());
-            applied.and_then(|(record, bytes)| self.apply(record, bytes, place)).map_err(
-                |why| Damage {
-                    sequence: batch.sequence,
-                    ..self.damage(place.segment, place.offset, Why::Malformed(why))
-                },
-            )?;
-        }
+        self.apply_all(batch, place).map_err(|why| Damage {
+            sequence: batch.sequence,
+            ..self.damage(place.segment, place.offset, Why::Malformed(why))
+        })?;
         self.last = Some(place.offset);
         let place = Place { offset: batch.end as u64, ..place };
         self.end = Some(End { place, sequence: batch.sequence + 1 });
+        Ok(())
+    }
+
+    fn apply_all(&mut self, batch: &BatchRef<'_>, place: Place) -> Result<(), String> {
+        if batch.sequence > COUNTER_MAX {
+            return Err(format!("batch {} can't exist", batch.sequence));
+        }
+        for record in Records::new(batch.records) {
+            let (record, bytes) = record.map_err(|error| error.to_string())?;
+            self.apply(record, bytes, place)?;
+        }
         Ok(())
     }
 
@@ -288,7 +294,7 @@ impl Recovery {
     }
 }
 
-/// The index of an entry that can have a successor.
+/// The index of an entry that can exist, and have a successor.
 fn checked(id: LogId) -> Result<Index, String> {
-    if id.index < Index::MAX { Ok(id.index) } else { Err(format!("entry {id} can't exist")) }
+    if id.index <= COUNTER_MAX { Ok(id.index) } else { Err(format!("entry {id} can't exist")) }
 }
