@@ -1,7 +1,8 @@
 //! Runs every decoder over noise, over valid inputs that were bent, and over the corpora; their
 //! memory is measured by an allocator that counts what a thread holds.
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,14 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::store::snapshot::fuzz::snapshot_of;
+use crate::store::wal::fuzz::wal_of;
+use crate::types::codec;
+use crate::types::command::{Action, Command, Condition, Write};
+use crate::types::ids::{LogId, NodeId, Vote};
+use crate::types::key::Key;
+use crate::types::log::{Entry, Membership, Payload, StoredMembership};
+use crate::types::peer::Append;
 
 /// Fails if `work` ever holds more than `allowed` bytes.
 fn counting(allowed: usize, work: &mut dyn FnMut()) {
@@ -139,6 +148,65 @@ fn bent_inputs_are_decoded_often_enough() {
         });
         let (decoded, all) = bent.fold((0, 0), |(yes, all), one| (yes + usize::from(one), all + 1));
         assert!(decoded * 5 > all, "{}: {decoded} of {all}", decoder.name);
+    }
+}
+
+/// Inputs of about 60 KB that grow the most in memory, by their decoder.
+fn dense() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let with = |selector: u8, encoded: Vec<u8>| [vec![selector], encoded].concat();
+    let id = LogId { term: 0, leader: NodeId(0), index: 0 };
+    let blank = Entry { id, payload: Payload::Blank };
+    let vote = Vote { term: 0, node: NodeId(0), committed: false };
+    let append = Append {
+        vote,
+        prev: None,
+        entries: vec![blank; 15_000],
+        committed: None,
+        as_of: None,
+        lease_ms: None,
+    };
+    let members = |voters, urls| {
+        codec::encode(&StoredMembership { id: None, membership: Membership { voters, urls } })
+    };
+    let alone = vec![BTreeSet::from([NodeId(0)]); 30_000];
+    let urls = (0..20_000).map(|node| (NodeId(node), String::new())).collect();
+    let versions = Condition::Version(vec![0; 60_000]);
+    let key = Key::new("k").unwrap();
+    let action = Action::Conditional { key, condition: versions, write: Write::Delete };
+    vec![
+        ("peer", "empty entries", with(2, codec::encode(&append))),
+        ("command", "sets of one node", with(4, members(alone, BTreeMap::new()))),
+        ("command", "empty sets", with(4, members(vec![BTreeSet::new(); 60_000], BTreeMap::new()))),
+        ("command", "members without URL", with(4, members(vec![], urls))),
+        ("command", "versions", with(0, codec::encode(&Command { ts: 0, action }))),
+        ("wal", "empty entries", wal_of(5500)),
+        ("snapshot", "keys without values", snapshot_of(12_000)),
+        (
+            "peer",
+            "a length beyond the end",
+            with(2, vec![0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+        ),
+        (
+            "peer",
+            "a length up to the end",
+            with(2, [vec![0, 0, 0, 0, 60], vec![0xff; 60]].concat()),
+        ),
+    ]
+}
+
+/// Prints how much; run it with `--nocapture`.
+#[test]
+fn dense_inputs_take_no_more_memory_than_is_justified() {
+    for (name, what, bytes) in dense() {
+        let decoder = DECODERS.iter().find(|decoder| decoder.name == name).unwrap();
+        let most = Cell::new(0);
+        let watch = |allowed: usize, work: &mut dyn FnMut()| {
+            let held = allocation_counter::measure(work).bytes_max;
+            most.set(most.get().max(held));
+            assert!(held <= allowed as u64, "{what}: {held} bytes, {allowed} are justified");
+        };
+        (decoder.run)(&bytes, &watch);
+        println!("{name}: {what}: {} bytes of input, {} of memory", bytes.len(), most.get());
     }
 }
 

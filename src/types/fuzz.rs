@@ -43,12 +43,13 @@ pub struct Decoder {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// The most memory that decoding `len` bytes of postcard may take. An empty entry has 4 bytes and a
-/// set of one node 2; in memory they take 30 to 40 and 90 times as much while a list grows. An
-/// announced length takes 1 MiB at most before what it announces is there (serde), and lists nest
-/// three deep: entries, groups of a claim, their URLs.
+/// The most memory that decoding `len` bytes of postcard may take. A list reserves room for as many
+/// elements as it announces, if so many bytes are left and it is no more than 1 MiB: at most 128
+/// bytes, an entry's size, for each. In it other lists can do the same: the groups of a claim
+/// (56 bytes each) and their URLs (24). A list that grows holds three times what it has; an entry
+/// has four bytes at least, and a set of one node two.
 pub(crate) fn allowed(len: usize) -> usize {
-    (3 << 20) + (64 << 10) + 128 * len
+    4096 + 256 * len
 }
 
 /// What `decode` gives, watched.

@@ -181,3 +181,16 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
         file(&full, Codec::Lz4),
     ]
 }
+
+/// A file of so many keys without values, packed.
+#[cfg(test)]
+pub(crate) fn snapshot_of(keys: u32) -> Vec<u8> {
+    let mut state = State::default();
+    for number in 0..keys {
+        let key = Key::new(format!("{number:06}")).expect("a key");
+        state.insert(&key, Item { value: Value::text(""), ts: 0, version: 0 });
+    }
+    let mut bytes = Vec::new();
+    write::write_state(&state, Codec::Lz4, &mut bytes).expect("a vector takes everything");
+    bytes
+}

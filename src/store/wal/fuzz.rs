@@ -304,3 +304,17 @@ pub(crate) fn wal_seeds() -> Vec<Vec<u8>> {
         log(2, &[segment(1, 1, &[&two, &cut]), segment(2, 3, &[])]),
     ]
 }
+
+/// A log of so many entries without payload, in one batch.
+#[cfg(test)]
+pub(crate) fn wal_of(entries: u64) -> Vec<u8> {
+    let mut records = Vec::new();
+    for index in 0..entries {
+        let payload = crate::types::log::Payload::Blank;
+        RecordRef::Entry(&Entry { id: fuzz::id(index), payload }).encode(&mut records);
+    }
+    let header = SegmentHeader { number: 1, node: NodeId(2), identity: 3 };
+    let bytes = [&header.encode()[..HEADER_BYTES], &batch(&records, 1, 3)].concat();
+    let len = u16::try_from(bytes.len()).expect("a small segment");
+    [&[0][..], &len.to_le_bytes(), &bytes].concat()
+}
