@@ -279,6 +279,7 @@ pub(crate) fn wal_seeds() -> Vec<Vec<u8>> {
     let two = written(&[RecordRef::Entry(&blank), RecordRef::Entry(&put)]);
     let third = written(&[RecordRef::Entry(&members)]);
     let cut = written(&[RecordRef::Truncate(Some(fuzz::id(4))), RecordRef::Entry(&put)]);
+    let purge = written(&[RecordRef::Vote(fuzz::vote()), RecordRef::Purge(fuzz::id(4))]);
     let segment = |number: u64, sequence: u64, batches: &[&[u8]]| {
         let header = SegmentHeader { number, node: NodeId(2), identity: 0x0102 + number };
         let mut bytes = header.encode()[..HEADER_BYTES].to_vec();
@@ -302,6 +303,8 @@ pub(crate) fn wal_seeds() -> Vec<Vec<u8>> {
         log(0, &[torn]),
         log(9, &[segment(4, 7, &[&marks, &two]), segment(5, 9, &[&third])]),
         log(2, &[segment(1, 1, &[&two, &cut]), segment(2, 3, &[])]),
+        log(0, &[segment(1, 1, &[&two, &third, &purge])]),
+        log(2, &[segment(1, 1, &[&two]), segment(2, 2, &[&third, &purge])]),
     ]
 }
 
