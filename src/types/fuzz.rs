@@ -23,8 +23,8 @@ use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Writte
 use crate::types::limits::FRAME_BYTES_MAX;
 use crate::types::log::{Entry, Membership, Payload, StoredMembership};
 use crate::types::peer::{
-    Append, AppendReply, Hello, Identity, Lane, PROTOCOL_VERSION, Reply, Request, SnapshotHeader,
-    SnapshotReply, TransferLeader, VoteReply, VoteRequest, Welcome,
+    Append, AppendReply, Checkpoint, Checkpoints, Hello, Identity, Lane, PROTOCOL_VERSION, Reply,
+    Request, SnapshotHeader, SnapshotReply, TransferLeader, VoteReply, VoteRequest, Welcome,
 };
 use crate::types::topology::{Claim, Group, Member, Topology};
 use crate::types::value::{Value, ValueKind};
@@ -150,6 +150,7 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Request::Vote(VoteRequest { vote: vote(), last: Some(id(9)), leadership_transfer: true }),
         Request::Append(append()),
         Request::TransferLeader(TransferLeader { from: vote(), to: NodeId(2), last: Some(id(4)) }),
+        Request::Compare(checkpoints()),
     ];
     let at = GroupIndex { group: "g1".into(), index: 12 };
     let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3 });
@@ -166,6 +167,7 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Reply::Vote(VoteReply { vote: vote(), granted: true, last: Some(id(9)) }),
         Reply::Append(AppendReply::Conflict),
         Reply::NotReady("forming".into()),
+        Reply::Compared(checkpoints()),
     ];
     let (last, bytes) = (Some(id(9)), 70_000);
     let header = SnapshotHeader { vote: vote(), last, membership: membership(), bytes };
@@ -260,6 +262,11 @@ fn append() -> Append {
     }
 }
 
+fn checkpoints() -> Checkpoints {
+    let checkpoint = |index| Checkpoint { id: id(index), hash: StateHash(index) };
+    Checkpoints { digest: 1, taken: vec![checkpoint(512), checkpoint(1024)] }
+}
+
 fn key() -> Key {
     Key::new("user:1").expect("a key")
 }
@@ -303,6 +310,8 @@ fn status() -> ShardStatus {
         committed: Some(9),
         applied: Some(id(9)),
         hash: StateHash(0x1234),
+        compared: Some(512),
+        differs: None,
         lag_ms: Some(0),
         members: vec![this],
         quorum: 1,
