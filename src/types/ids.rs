@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::types::limits::COUNTER_MAX;
+
 /// A Raft term (Raft thesis §3.3).
 pub type Term = u64;
 /// A position in one group's log; the first entry has index 0.
@@ -105,10 +107,12 @@ pub struct ParseIdError;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogId {
     /// The term in which the entry was proposed.
+    #[serde(deserialize_with = "counter")]
     pub term: Term,
     /// The leader that proposed it.
     pub leader: NodeId,
     /// Its position in the log.
+    #[serde(deserialize_with = "counter")]
     pub index: Index,
 }
 
@@ -124,10 +128,22 @@ impl fmt::Debug for LogId {
     }
 }
 
+/// Refuses a term or an index that can't have a successor: no log reaches it.
+fn counter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    if number <= COUNTER_MAX {
+        return Ok(number);
+    }
+    Err(serde::de::Error::custom(format_args!(
+        "{number} is no term or index: at most {COUNTER_MAX}"
+    )))
+}
+
 /// A vote that a replica has given, or a leadership it has accepted (`committed`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Vote {
     /// The term voted in.
+    #[serde(deserialize_with = "counter")]
     pub term: Term,
     /// The candidate voted for.
     pub node: NodeId,
@@ -138,6 +154,21 @@ pub struct Vote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::codec::{decode, encode};
+
+    #[test]
+    fn a_term_or_index_without_a_successor_is_refused_wherever_it_comes_from() {
+        let id = |term, index| LogId { term, leader: NodeId(1), index };
+        let vote = |term| Vote { term, node: NodeId(1), committed: false };
+        let most = COUNTER_MAX;
+        assert_eq!(decode(&encode(&id(most, most)), 100), Ok(id(most, most)));
+        assert_eq!(decode(&encode(&vote(most)), 100), Ok(vote(most)));
+        for beyond in [most + 1, u64::MAX] {
+            assert!(decode::<LogId>(&encode(&id(beyond, 1)), 100).is_err(), "{beyond}");
+            assert!(decode::<LogId>(&encode(&id(1, beyond)), 100).is_err(), "{beyond}");
+            assert!(decode::<Vote>(&encode(&vote(beyond)), 100).is_err(), "{beyond}");
+        }
+    }
 
     #[test]
     fn ids_survive_text_json_and_binary() {

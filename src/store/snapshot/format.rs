@@ -18,9 +18,7 @@ use crate::types::codec;
 use crate::types::ids::{GroupId, LogId};
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
-use crate::types::limits::{
-    COUNTER_MAX, SNAPSHOT_BLOCK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, VERSION_MAX,
-};
+use crate::types::limits::{SNAPSHOT_BLOCK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, VERSION_MAX};
 use crate::types::log::StoredMembership;
 use crate::types::topology::Claim;
 use crate::types::value::{Value, ValueKind};
@@ -235,7 +233,6 @@ impl Header {
         let header: Self = codec::decode(header, SNAPSHOT_HEADER_BYTES_MAX)
             .map_err(|error| FormatError::Malformed(format!("header: {error}")))?;
         bounded("version floor", header.version_floor, VERSION_MAX)?;
-        bounded("index", header.last.map_or(0, |last| last.index), COUNTER_MAX)?;
         Ok((header, codec))
     }
 }

@@ -16,7 +16,7 @@ use crate::store::wal::index::{BatchIndex, Place};
 use crate::store::wal::record::{
     BatchRef, Record, Records, SEGMENT_START, SegmentHeader, batch_at, claims,
 };
-use crate::types::ids::{Index, LogId};
+use crate::types::ids::LogId;
 use crate::types::limits::COUNTER_MAX;
 
 /// Where and why a log can't be trusted.
@@ -270,7 +270,7 @@ impl Recovery {
     fn apply(&mut self, record: Record, bytes: usize, place: Place) -> Result<(), String> {
         match record {
             Record::Entry(entry) => {
-                let index = checked(entry.id)?;
+                let index = entry.id.index;
                 let span = self.view.span();
                 if !span.is_empty() && index != span.end {
                     return Err(format!("entry {} follows {:?}", entry.id, self.view.last()));
@@ -285,16 +285,11 @@ impl Recovery {
                 self.view.truncate_after(last);
             }
             Record::Purge(upto) => {
-                self.index.purge(checked(upto)? + 1);
+                self.index.purge(upto.index + 1);
                 self.view.purge(upto);
                 self.marks = Some(place.segment);
             }
         }
         Ok(())
     }
-}
-
-/// The index of an entry that can exist, and have a successor.
-fn checked(id: LogId) -> Result<Index, String> {
-    if id.index <= COUNTER_MAX { Ok(id.index) } else { Err(format!("entry {id} can't exist")) }
 }
