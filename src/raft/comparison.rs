@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::raft::checkpoints::{Compared, Difference, Record, compare, judge};
 use crate::raft::replica::{Replica, lock};
 use crate::rpc::{CallError, Caller, Dialer, Target};
+use crate::store::blocking::blocking;
 use crate::store::datadir;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
@@ -248,9 +249,9 @@ impl Replica {
             theirs = %found.theirs.hash,
             "THIS REPLICA IS WRONG: {reason}; it serves nothing any more, and rejoins as a new member"
         );
-        let data = self.options().data.clone();
-        let noted = tokio::task::spawn_blocking(move || datadir::condemn(&data, &reason)).await;
-        match noted {
+        let directory = self.directory();
+        let note = move || directory.map_or(Ok(()), |data| datadir::condemn(&data, &reason));
+        match blocking(note).await {
             Ok(Ok(())) => {}
             // Its process knows all the same, unless it crashes before the data is set aside.
             Ok(Err(error)) => tracing::error!(%error, "could not write down that it is condemned"),

@@ -347,6 +347,11 @@ impl Replica {
         &self.0.member
     }
 
+    /// Its data directory, if it holds one on this machine.
+    pub(in crate::raft) fn directory(&self) -> Option<PathBuf> {
+        lock(&self.0.data).as_ref().map(|data| data.path.clone())
+    }
+
     pub(in crate::raft) fn options(&self) -> &ReplicaOptions {
         &self.0.options
     }
