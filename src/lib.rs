@@ -29,7 +29,8 @@
 //!
 //! A room imports only from those before it: types; rpc, store, client; raft; api; coordinator;
 //! server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone. Beside the house
-//! stands [`planted`], the bugs that can be switched on to test a test.
+//! stand [`planted`], the bugs that can be switched on to test a test, and `sim`, which runs whole
+//! groups in one thread on virtual time.
 
 pub mod api;
 pub mod cli;
@@ -42,5 +43,7 @@ pub mod planted;
 pub mod raft;
 pub mod rpc;
 pub mod server;
+#[cfg(any(test, feature = "simulation"))]
+pub mod sim;
 pub mod store;
 pub mod types;

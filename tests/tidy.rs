@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("bench", &["types", "client"]),
     ("fuzz", &["types", "rpc", "store"]),
     ("raft", &["types", "planted", "rpc", "store"]),
+    ("sim", &["types", "planted", "rpc", "store", "raft"]),
     ("api", &["types", "rpc", "raft"]),
     ("coordinator", &["types", "planted", "rpc", "api"]),
     ("server", &["types", "rpc", "store", "raft", "api", "coordinator"]),
@@ -34,7 +35,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("twox_hash", &["store"]),
     ("reqwest", &["client", "rpc"]),
     ("clap", &["cli"]),
-    ("tokio", &["rpc", "store", "raft", "api", "coordinator", "server", "cli", "client", "bench"]),
+    (
+        "tokio",
+        &["rpc", "store", "raft", "api", "coordinator", "server", "cli", "client", "bench", "sim"],
+    ),
 ];
 
 /// What a crate beside the library may see of it: (its directory, these rooms).

@@ -30,6 +30,7 @@ mod program;
 mod recheck;
 mod results;
 mod run;
+mod simulate;
 mod stored;
 mod summary;
 mod workload;
@@ -81,6 +82,7 @@ async fn carry_out(command: Command) -> Result<Verdict> {
         Command::Test(options) => Ok(run::run(options).await?.verdict),
         Command::All(options) => matrix::run(options).await,
         Command::Planted(options) => planted::run(options).await,
+        Command::Simulate { arguments } => simulate::run(&arguments).await,
         Command::Check { history } => {
             tokio::task::spawn_blocking(move || recheck::run(&history)).await?
         }

@@ -27,6 +27,12 @@ pub(crate) enum Command {
     All(Options),
     /// Runs servers with each planted bug, and says how long it took to find it.
     Planted(PlantedOptions),
+    /// Runs whole groups in one thread on virtual time, seed after seed.
+    Simulate {
+        /// What `sage-simulated` takes: --seeds 1..1000, --faults-ms, --trace, --go-on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Judges a stored history once more.
     Check {
         /// A history.jsonl of an earlier run.

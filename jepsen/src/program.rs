@@ -15,6 +15,8 @@ pub(crate) enum Build {
     Plain,
     /// With bugs that can be switched on.
     Planted,
+    /// Not a server: whole groups in one thread, with bugs that can be switched on.
+    Simulated,
 }
 
 impl Build {
@@ -22,6 +24,15 @@ impl Build {
         match self {
             Self::Plain => "sage",
             Self::Planted => "sage-planted",
+            Self::Simulated => "sage-simulated",
+        }
+    }
+
+    fn features(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Planted => Some("planted-bugs"),
+            Self::Simulated => Some("planted-bugs,simulation"),
         }
     }
 }
@@ -53,8 +64,8 @@ fn build((cargo, member): (&Path, &Path), directory: &Path, wanted: Build) -> Re
     let target = directory.parent().context("the harness is not in a target directory")?;
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--package", "sagedb", "--bin", wanted.program()]);
-    if wanted == Build::Planted {
-        command.args(["--features", "planted-bugs"]);
+    if let Some(features) = wanted.features() {
+        command.args(["--features", features]);
     }
     command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target);
     if directory.file_name().is_some_and(|name| name != "debug") {

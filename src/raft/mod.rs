@@ -9,6 +9,8 @@ mod departure;
 mod disk_room;
 mod formation;
 mod freshness;
+#[cfg(any(test, feature = "simulation"))]
+mod inspect;
 mod joining;
 mod leadership;
 mod lease;
@@ -34,6 +36,12 @@ mod wire;
 mod writes;
 
 pub use config::Timing;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use inspect::Inspection;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use recovery::Files;
 pub use recovery::OpenError;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use replica::Surroundings;
 pub use replica::{Replica, ReplicaOptions};
 pub use spared::until_spared;

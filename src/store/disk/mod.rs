@@ -12,11 +12,11 @@
 //! Outside it are the directory's lock, which is a matter between processes, and `meta/`, which
 //! `sled` keeps, and whose loss is safe.
 
-#[cfg(test)]
-pub(in crate::store) mod platters;
+#[cfg(any(test, feature = "simulation"))]
+pub mod platters;
 mod real;
-#[cfg(test)]
-pub(in crate::store) mod simulated;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -40,7 +40,7 @@ pub(super) enum Node {
 
 /// What the store did, in order.
 #[derive(Clone, Debug)]
-pub(in crate::store) enum Step {
+pub enum Step {
     /// A file was changed.
     Changed(usize, ChangeOf),
     /// Names were changed.
@@ -57,26 +57,26 @@ pub(in crate::store) enum Step {
 
 /// Hides what a step is made of.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct ChangeOf(pub(super) Change);
+pub struct ChangeOf(pub(super) Change);
 
 /// Hides what a step is made of.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct RenameOf(pub(super) Rename);
+pub struct RenameOf(pub(super) Rename);
 
 /// How far the test has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(in crate::store) struct Note {
+pub struct Note {
     /// What was handed over until now.
-    pub(in crate::store) submitted: usize,
+    pub submitted: usize,
     /// What was acknowledged until now.
-    pub(in crate::store) acknowledged: usize,
+    pub acknowledged: usize,
     /// The newest snapshot that was acknowledged.
-    pub(in crate::store) snapshot: Option<u64>,
+    pub snapshot: Option<u64>,
 }
 
 impl Step {
     /// The place in the store that synced, if this is a sync.
-    pub(in crate::store) fn site(&self) -> Option<&Arc<str>> {
+    pub fn site(&self) -> Option<&Arc<str>> {
         match self {
             Self::Synced(_, site) | Self::SyncedDir(_, site) => Some(site),
             Self::Changed(..) | Self::Renamed(_) | Self::FailedSync(_) | Self::Noted(_) => None,
@@ -94,7 +94,7 @@ pub(super) struct Stored {
 
 /// What was written, and how much of it is durable.
 #[derive(Clone, Debug, Default)]
-pub(in crate::store) struct Platters {
+pub struct Platters {
     pub(super) files: Vec<Stored>,
     pub(super) names: BTreeMap<PathBuf, Node>,
     pub(super) pending: Vec<Rename>,
@@ -102,7 +102,7 @@ pub(in crate::store) struct Platters {
 
 /// What a crash takes of what was not synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::store) enum Loss {
+pub enum Loss {
     /// Nothing.
     Nothing,
     /// Everything.
@@ -149,7 +149,7 @@ impl Rename {
 
 impl Platters {
     /// Takes note of a step.
-    pub(in crate::store) fn take(&mut self, step: &Step) {
+    pub fn take(&mut self, step: &Step) {
         match step {
             Step::Changed(file, ChangeOf(change)) => {
                 if self.files.len() <= *file {
@@ -188,7 +188,7 @@ impl Platters {
     }
 
     /// What is on the disk after a crash that takes `loss`; all of it durable.
-    pub(in crate::store) fn after_crash(&self, loss: Loss) -> Self {
+    pub fn after_crash(&self, loss: Loss) -> Self {
         let mut rng = StdRng::seed_from_u64(if let Loss::Torn(seed) = loss { seed } else { 0 });
         let mut left = Self { names: self.names.clone(), ..Self::default() };
         for file in &self.files {
@@ -233,13 +233,13 @@ impl Platters {
     }
 
     /// Flips a bit of the byte at `offset` of a file, as it is on the disk.
-    pub(in crate::store) fn flip(&mut self, path: &Path, offset: usize) {
+    pub fn flip(&mut self, path: &Path, offset: usize) {
         let Some(Node::File(file)) = self.names.get(path) else { panic!("no file {path:?}") };
         self.files[*file].durable[offset] ^= 1;
     }
 
     /// The durable files and what is in them.
-    pub(in crate::store) fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let file = |(path, node): (&PathBuf, &Node)| match node {
             Node::File(file) => Some((path.clone(), self.files[*file].durable.clone())),
             Node::Directory => None,

@@ -9,6 +9,7 @@ use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::store::disk::platters::{
@@ -18,7 +19,7 @@ use crate::store::disk::{Disk, DiskFile, Open, OpenFile, parent};
 
 /// What one step does instead of what was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::store) enum Fault {
+pub enum Fault {
     /// It fails with this.
     Fail(ErrorKind),
     /// A write that never happens and says that it did; of other steps, nothing.
@@ -29,7 +30,7 @@ pub(in crate::store) enum Fault {
 
 /// A disk in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::store) struct Simulated(Arc<Mutex<Inner>>);
+pub struct Simulated(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -44,16 +45,19 @@ struct Inner {
     room: Option<usize>,
     /// Whether syncs say where they come from.
     sites: bool,
+    /// The step at which the machine loses its power, and what tells of that.
+    end: Option<usize>,
+    off: Arc<AtomicBool>,
 }
 
 impl Simulated {
     /// An empty disk.
-    pub(in crate::store) fn new() -> Self {
+    pub fn new() -> Self {
         Self::on(&Platters::default())
     }
 
     /// The disk as a process finds it that is started over `platters`.
-    pub(in crate::store) fn on(platters: &Platters) -> Self {
+    pub fn on(platters: &Platters) -> Self {
         let seen = |file: &Stored| {
             let mut bytes = file.durable.clone();
             for one in file.phantom.iter().chain(&file.pending) {
@@ -70,27 +74,27 @@ impl Simulated {
     }
 
     /// Has the step with this number, counted from 0, go wrong.
-    pub(in crate::store) fn plan(&self, step: usize, fault: Fault) {
+    pub fn plan(&self, step: usize, fault: Fault) {
         self.lock().faults.insert(step, fault);
     }
 
     /// Has syncs say from now on which functions they come from; that takes its time.
-    pub(in crate::store) fn name_sites(&self) {
+    pub fn name_sites(&self) {
         self.lock().sites = true;
     }
 
     /// Lets all files have at most so many bytes.
-    pub(in crate::store) fn limit(&self, bytes: Option<usize>) {
+    pub fn limit(&self, bytes: Option<usize>) {
         self.lock().room = bytes;
     }
 
     /// The bytes of all files that have a name.
-    pub(in crate::store) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.lock().used()
     }
 
     /// Notes how far the test has come.
-    pub(in crate::store) fn note(&self, note: impl FnOnce(&mut Note)) {
+    pub fn note(&self, note: impl FnOnce(&mut Note)) {
         let mut inner = self.lock();
         let noted = inner.steps.iter().rev().find_map(|step| match step {
             Step::Noted(note) => Some(*note),
@@ -105,8 +109,25 @@ impl Simulated {
         inner.steps.push(Step::Noted(new));
     }
 
+    /// Has the machine lose its power at the step with this number from now on, counted from 0:
+    /// that one and all later ones fail and leave nothing.
+    pub fn end_after(&self, steps: usize) {
+        let mut inner = self.lock();
+        inner.end = Some(inner.done + steps);
+    }
+
+    /// Whether the machine has lost its power.
+    pub fn power(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lock().off)
+    }
+
+    /// Takes away what was done since the last time.
+    pub fn take_steps(&self) -> Vec<Step> {
+        std::mem::take(&mut self.lock().steps)
+    }
+
     /// Everything that was done until now.
-    pub(in crate::store) fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<Step> {
         self.lock().steps.clone()
     }
 
@@ -118,6 +139,12 @@ impl Simulated {
 impl Inner {
     /// Begins a step; what goes wrong with it.
     fn begin(&mut self) -> io::Result<Option<Fault>> {
+        if self.end.is_some_and(|end| end <= self.done) {
+            self.off.store(true, Ordering::SeqCst);
+        }
+        if self.off.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the machine is off"));
+        }
         let fault = self.faults.remove(&self.done);
         self.done += 1;
         match fault {
@@ -300,7 +327,9 @@ impl DiskFile for Opened {
         let mut inner = self.disk.lock();
         let site = site(inner.sites);
         if let Err(error) = inner.begin() {
-            inner.steps.push(Step::FailedSync(self.file));
+            if !inner.off.load(Ordering::SeqCst) {
+                inner.steps.push(Step::FailedSync(self.file));
+            }
             return Err(error);
         }
         inner.steps.push(Step::Synced(self.file, site));

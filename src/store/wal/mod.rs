@@ -311,6 +311,20 @@ impl Wal {
         }
     }
 
+    /// How often something was cut from the log, at either end.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn cuts(&self) -> u64 {
+        self.shared().lock().cuts
+    }
+
+    /// The entries from `index` on that are in memory.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn cached_from(&self, index: Index) -> Vec<Entry> {
+        let inner = self.shared().lock();
+        let from = index.max(inner.view.cached_from());
+        inner.view.cached(from..Index::MAX).map(|(entry, _)| entry.clone()).collect()
+    }
+
     fn shared(&self) -> &Shared {
         &self.handle.shared
     }

@@ -1,0 +1,56 @@
+//! A replica as a simulation sees it: from inside, at any moment, without asking it.
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+
+use crate::raft::replica::Replica;
+use crate::raft::wire;
+use crate::types::ids::{Index, LogId, NodeId, StateHash, Vote};
+use crate::types::log::Entry;
+
+/// What one replica is and has.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspection {
+    pub(crate) node: NodeId,
+    /// Whether it believes that it leads.
+    pub(crate) leads: bool,
+    /// Its last vote, on disk.
+    pub(crate) vote: Vote,
+    /// What it knows to be committed.
+    pub(crate) committed: Option<LogId>,
+    pub(crate) applied: Option<LogId>,
+    /// The hash of what it has applied.
+    pub(crate) hash: StateHash,
+    pub(crate) last: Option<LogId>,
+    /// Whether it is a voter, as far as it knows.
+    pub(crate) voter: bool,
+    /// Counts what was cut from its log at either end.
+    pub(crate) cuts: u64,
+}
+
+impl Replica {
+    /// What this replica is and has now.
+    pub(crate) fn inspect(&self) -> Inspection {
+        let state = self.published().load();
+        let node = self.member().node;
+        let voter = self.voters().contains(&node);
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        Inspection {
+            node,
+            leads: metrics.state == ServerState::Leader,
+            vote: wire::vote(&metrics.vote),
+            committed: metrics.local_committed.as_ref().map(wire::log_id),
+            applied: state.applied,
+            hash: state.hash(),
+            last: self.wal().last(),
+            voter,
+            cuts: self.wal().cuts(),
+        }
+    }
+
+    /// Its entries from `index` on, as far as they are in memory.
+    pub(crate) fn entries_from(&self, index: Index) -> Vec<Entry> {
+        self.wal().cached_from(index)
+    }
+}
