@@ -9,6 +9,7 @@ use crate::types::ids::{Index, LogId, NodeId, StateHash, Vote};
 use crate::types::log::Entry;
 
 /// What one replica is and has.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its name")]
 #[derive(Clone, Debug)]
 pub(crate) struct Inspection {
     pub(crate) node: NodeId,
@@ -29,10 +30,11 @@ pub(crate) struct Inspection {
 }
 
 impl Replica {
-    /// What this replica is and has now.
-    pub(crate) fn inspect(&self) -> Inspection {
+    /// What this replica is and has now. The hash is that of `before` if nothing was applied since.
+    pub(crate) fn inspect(&self, before: Option<&Inspection>) -> Inspection {
         let state = self.published().load();
         let node = self.member().node;
+        let hashed = before.filter(|before| before.node == node && before.applied == state.applied);
         let voter = self.voters().contains(&node);
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
@@ -42,7 +44,7 @@ impl Replica {
             vote: wire::vote(&metrics.vote),
             committed: metrics.local_committed.as_ref().map(wire::log_id),
             applied: state.applied,
-            hash: state.hash(),
+            hash: hashed.map_or_else(|| state.hash(), |hashed| hashed.hash),
             last: self.wal().last(),
             voter,
             cuts: self.wal().cuts(),

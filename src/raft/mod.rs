@@ -32,6 +32,7 @@ mod snapshot_stream;
 mod spared;
 mod state_machine;
 mod status;
+mod surroundings;
 mod wire;
 mod writes;
 
@@ -41,7 +42,7 @@ pub(crate) use inspect::Inspection;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use recovery::Files;
 pub use recovery::OpenError;
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use replica::Surroundings;
 pub use replica::{Replica, ReplicaOptions};
 pub use spared::until_spared;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use surroundings::Surroundings;

@@ -29,9 +29,10 @@ use crate::raft::lease::Lease;
 use crate::raft::log_store::LogStore;
 use crate::raft::memory::Budget;
 use crate::raft::network::{Addresses, Network};
-use crate::raft::recovery::{Files, OpenError, Recovered, recover};
+use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
+use crate::raft::surroundings::Surroundings;
 use crate::raft::{scrub, slow_disk};
 use crate::rpc::Dialer;
 use crate::store::datadir::DataDir;
@@ -74,20 +75,6 @@ pub struct ReplicaOptions {
     pub min_free_disk: u64,
     /// How often log and snapshot are read again to find damage; never for zero.
     pub scrub_interval: Duration,
-}
-
-/// Where a replica is opened: the clock, the network and the files that it gets.
-pub(crate) struct Surroundings {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) dialer: Dialer,
-    pub(crate) files: Files,
-}
-
-impl Surroundings {
-    /// This machine, with this clock.
-    fn real(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, dialer: Dialer::new(None), files: Files::real() }
-    }
 }
 
 /// One member of one group. Clones share it.

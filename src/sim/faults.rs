@@ -104,7 +104,9 @@ impl Faults {
     }
 
     fn carry_out(&mut self, kind: Kind, at: Place, (now, net, nodes): (u64, &Net, &mut [Node])) {
-        let others = (0..=nodes.len()).filter(|other| *other != at);
+        // Whoever is cut off from the others may still hear clients, or not.
+        let ends = nodes.len() + usize::from(self.rng.random::<bool>());
+        let others = (0..ends).filter(|other| *other != at);
         let others: Vec<Place> = others.collect();
         match kind {
             Kind::Kill => self.end(now, &mut nodes[at], End::Killed),
@@ -139,8 +141,16 @@ impl Faults {
                     net.block(if deaf { other } else { at }, if deaf { at } else { other }, true);
                 }
             }
-            Kind::Link => net.block(at, others[self.rng.random_range(0..others.len())], true),
-            Kind::Reset => net.reset(at, others[self.rng.random_range(0..others.len())]),
+            Kind::Link => {
+                if let Some(other) = self.one_of(&others) {
+                    net.block(at, other, true);
+                }
+            }
+            Kind::Reset => {
+                if let Some(other) = self.one_of(&others) {
+                    net.reset(at, other);
+                }
+            }
             Kind::SlowLinks => {
                 let min = self.rng.random_range(1..100);
                 let delay = Delay { min, max: min + self.rng.random_range(1..200) };
@@ -162,17 +172,22 @@ impl Faults {
         }
     }
 
+    fn one_of(&mut self, places: &[Place]) -> Option<Place> {
+        let at = self.rng.random_range(0..places.len().max(1));
+        places.get(at).copied()
+    }
+
     /// A replica was lost with all it had acknowledged; the rest of the group must have it all.
     fn wipe(&mut self, at: Place, now: u64, net: &Net, nodes: &mut [Node]) {
         if let Some(wiped) = self.wiped {
-            let votes = nodes[wiped].inspect().is_some_and(|seen| seen.voter);
+            let votes = nodes[wiped].inspect(None).is_some_and(|seen| seen.voter);
             if !votes {
                 return; // Its replacement is on its way.
             }
         }
         // The group must have formed, with this one in it, and not be this one alone.
         if nodes.len() == 1
-            || !nodes.iter().all(|node| node.inspect().is_some_and(|seen| seen.voter))
+            || !nodes.iter().all(|node| node.inspect(None).is_some_and(|seen| seen.voter))
         {
             return;
         }

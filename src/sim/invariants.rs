@@ -59,9 +59,10 @@ fn entry_id(id: &LogId) -> EntryId {
 impl Invariants {
     /// Looks at one replica; what is wrong, if anything.
     pub(in crate::sim) fn check(&mut self, node: &Node) -> Result<(), String> {
-        let Some(now) = node.inspect() else { return Ok(()) };
         let before = self.seen.remove(&node.place);
         let before = before.filter(|before| before.incarnation == node.incarnation);
+        let known = before.as_ref().map(|before| &before.inspection);
+        let Some(now) = node.inspect(known) else { return Ok(()) };
         self.check_vote(before.as_ref(), &now)?;
         if let Some(before) = &before {
             goes_on("what is committed", before.inspection.committed, now.committed)?;

@@ -38,12 +38,12 @@ use crate::sim::clients::Clients;
 use crate::sim::faults::Faults;
 use crate::sim::invariants::Invariants;
 use crate::sim::net::Net;
-use crate::sim::node::{End, Machine, Node, Steps};
+use crate::sim::node::{End, Ended, Machine, Node, Steps};
 
 /// How long a group may take to serve again when nothing is wrong any more, in milliseconds.
 const HEALING_MS_MAX: u64 = 60_000;
 /// The most violations that a run goes on with.
-const VIOLATIONS_MAX: usize = 1;
+const VIOLATIONS_MAX: usize = 8;
 
 /// How a run is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,12 +140,12 @@ impl Run {
             let Some(ended) = node.step() else { continue };
             let place = node.place;
             match ended {
-                None => {
+                Ended::NoPower => {
                     self.net.note(format_args!("{place} has lost its power"));
                     let loss = self.faults.loss();
                     self.faults.end(self.now, node, End::PowerLoss(loss));
                 }
-                Some(reason) => {
+                Ended::ByItself(reason) => {
                     self.net.note(format_args!("{place} has ended: {reason}"));
                     self.violations.push(format!("node {place} has ended by itself: {reason}"));
                     self.faults.end(self.now, node, End::Killed);
@@ -171,7 +171,7 @@ impl Run {
         while self.violations.len() < VIOLATIONS_MAX {
             self.advance(false);
             if served.load(Ordering::SeqCst) && self.all_vote() {
-                break;
+                return;
             }
             if self.now >= until {
                 let what = if served.load(Ordering::SeqCst) {
@@ -181,6 +181,7 @@ impl Run {
                 };
                 let what = format!("healing: {what} after {HEALING_MS_MAX} ms");
                 self.violations.push(what);
+                return;
             }
             // A machine may still have been about to lose its power.
             if self.nodes.iter().any(|node| !node.is_up()) {
@@ -191,7 +192,7 @@ impl Run {
 
     /// Whether every replica votes, and all have applied all but what was written just now.
     fn all_vote(&self) -> bool {
-        let seen: Vec<_> = self.nodes.iter().map(Node::inspect).collect();
+        let seen: Vec<_> = self.nodes.iter().map(|node| node.inspect(None)).collect();
         let newest = seen.iter().flatten().filter_map(|seen| seen.applied).max();
         let near = |index: u64| newest.is_some_and(|newest| newest.index <= index + 20);
         seen.iter().all(|seen| {

@@ -243,13 +243,11 @@ impl Net {
         std::future::poll_fn(|cx| {
             let mut inner = self.lock();
             let Some(host) = inner.hosts.get_mut(&place) else { return Poll::Pending };
-            match host.backlog.pop_front() {
-                Some(conn) => Poll::Ready(conn),
-                None => {
-                    host.acceptor = Some(cx.waker().clone());
-                    Poll::Pending
-                }
+            if let Some(conn) = host.backlog.pop_front() {
+                return Poll::Ready(conn);
             }
+            host.acceptor = Some(cx.waker().clone());
+            Poll::Pending
         })
         .await
     }

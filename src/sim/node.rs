@@ -160,6 +160,15 @@ pub(in crate::sim) enum End {
     PowerLoss(Loss),
 }
 
+/// How a process has ended that nobody has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::sim) enum Ended {
+    /// Its machine has lost its power.
+    NoPower,
+    /// It can't go on, and says why.
+    ByItself(String),
+}
+
 /// One machine with its replica.
 pub(in crate::sim) struct Node {
     pub(in crate::sim) place: Place,
@@ -231,9 +240,8 @@ impl Node {
         self.process = Some(Process { steps, disk, off, face, paused: None });
     }
 
-    /// Lets a millisecond go by. Returns why the process has ended by itself, if it has; one whose
-    /// machine has lost its power meanwhile has no reason.
-    pub(in crate::sim) fn step(&mut self) -> Option<Option<String>> {
+    /// Lets a millisecond go by; whether the process has ended meanwhile.
+    pub(in crate::sim) fn step(&mut self) -> Option<Ended> {
         self.wall.elapsed_ms.fetch_add(1, Ordering::SeqCst);
         let process = self.process.as_mut()?;
         if let Some(paused) = &mut process.paused {
@@ -245,9 +253,9 @@ impl Node {
             self.platters.take(&step);
         }
         if process.off.load(Ordering::SeqCst) {
-            return Some(None);
+            return Some(Ended::NoPower);
         }
-        lock(&process.face).ended.clone().map(Some)
+        lock(&process.face).ended.clone().map(Ended::ByItself)
     }
 
     /// Ends the process.
@@ -304,11 +312,11 @@ impl Node {
         self.wall.skew_ms.store(wall_ms, Ordering::SeqCst);
     }
 
-    /// Its replica as it is now, once it has one.
-    pub(in crate::sim) fn inspect(&self) -> Option<Inspection> {
+    /// Its replica as it is now, once it has one; `before` is what its process showed before.
+    pub(in crate::sim) fn inspect(&self, before: Option<&Inspection>) -> Option<Inspection> {
         let process = self.process.as_ref()?;
         let face = lock(&process.face);
-        face.replica.as_ref().map(Replica::inspect)
+        face.replica.as_ref().map(|replica| replica.inspect(before))
     }
 
     /// The entries of its log that are in memory, from `index` on.
@@ -343,6 +351,7 @@ fn options(place: Place, peers: Vec<String>) -> ReplicaOptions {
         keep_log_entries: KEEP_LOG_ENTRIES,
         max_memory: None,
         min_free_disk: 0,
+        scrub_interval: Duration::ZERO,
     }
 }
 
@@ -361,10 +370,10 @@ async fn live(
     };
     lock(&face).replica = Some(replica.clone());
     let service = Arc::new(replica.clone());
-    let (former, formed) = (replica.clone(), Arc::clone(&face));
+    let (forming, shown) = (replica.clone(), Arc::clone(&face));
     tokio::spawn(async move {
-        if let Err(reason) = former.form().await {
-            lock(&formed).ended = Some(reason);
+        if let Err(reason) = forming.form().await {
+            lock(&shown).ended = Some(reason);
         }
     });
     tokio::spawn(async move {

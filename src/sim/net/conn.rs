@@ -20,6 +20,7 @@ pub(in crate::sim::net) enum Piece {
 }
 
 /// One direction.
+#[expect(clippy::struct_excessive_bools, reason = "three ends of a direction, not one")]
 #[derive(Default)]
 pub(in crate::sim::net) struct Way {
     pub(in crate::sim::net) flight: VecDeque<(u64, Piece)>,

@@ -188,6 +188,7 @@ impl Platters {
     }
 
     /// What is on the disk after a crash that takes `loss`; all of it durable.
+    #[must_use]
     pub fn after_crash(&self, loss: Loss) -> Self {
         let mut rng = StdRng::seed_from_u64(if let Loss::Torn(seed) = loss { seed } else { 0 });
         let mut left = Self { names: self.names.clone(), ..Self::default() };
@@ -233,8 +234,13 @@ impl Platters {
     }
 
     /// Flips a bit of the byte at `offset` of a file, as it is on the disk.
+    ///
+    /// # Panics
+    /// If there is no such file.
     pub fn flip(&mut self, path: &Path, offset: usize) {
-        let Some(Node::File(file)) = self.names.get(path) else { panic!("no file {path:?}") };
+        let Some(Node::File(file)) = self.names.get(path) else {
+            panic!("no file {}", path.display())
+        };
         self.files[*file].durable[offset] ^= 1;
     }
 
