@@ -201,6 +201,11 @@ impl Serving {
 
     async fn stop(self) {
         self.forming.abort();
+        if self.replica.is_condemned() {
+            // First: as long as it leads, others may get what it has.
+            self.replica.shutdown().await;
+            return self.http.stop().await;
+        }
         self.replica.hand_over().await;
         self.http.stop().await;
         self.replica.shutdown().await;

@@ -74,7 +74,7 @@ async fn a_whole_directory_is_called_whole_and_is_not_changed() {
     let last = report["log"]["last"]["index"].as_u64().expect("it has entries");
     assert!(last >= 5, "{report}");
     let for_eyes = sage(&world, &["check", text(&data)]).await;
-    assert!(for_eyes.stdout.contains("ok: every byte"), "{for_eyes:?}");
+    assert!(for_eyes.stdout.contains("ok: every byte of log and snapshots"), "{for_eyes:?}");
     assert!(for_eyes.stdout.contains(&format!("entries    0 to {last}")), "{for_eyes:?}");
     assert!(before == logs(), "nothing was changed");
 
@@ -155,6 +155,27 @@ async fn a_replica_that_is_alone_says_what_is_lost_and_goes_on_by_command() {
     group.until_ready(&world.http).await;
     let value = world.http.get(group.url(), "new").await.expect(200).json();
     assert_eq!(value["value"], "life");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "it stands for a crash")]
+async fn a_repair_that_was_cut_off_goes_on() {
+    let mut world = World::new().await;
+    let mut group = alone(&mut world, 10, &[]).await;
+    let data = group.data(0);
+    let last = check(&world, &data, 0).await["log"]["last"]["index"].as_u64().expect("entries");
+    // As if the old log had just been set aside.
+    std::fs::rename(data.join("wal"), data.join("wal.repaired")).expect("it is there");
+    group.nodes[0].start().expect("it can be started");
+    assert_eq!(exit(&mut group.nodes[0], SOON).await.code(), Some(2), "nothing is begun anew");
+    let keep = |index: u64| index.to_string();
+    let other = sage(&world, &["repair", text(&data), "--lose-after", &keep(last - 1)]).await;
+    assert_eq!(other.code, Some(2), "that is not what it was to keep: {other:?}");
+    let repaired = sage(&world, &["repair", text(&data), "--lose-after", &keep(last)]).await;
+    assert_eq!(repaired.code, Some(0), "{repaired:?}");
+    group.start();
+    group.until_ready(&world.http).await;
+    world.http.get(group.url(), "k9").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,7 +71,7 @@ fn show(report: &Report) -> String {
     lines.extend(report.notes.iter().map(|note| format!("note     {note}")));
     lines.extend(report.problems.iter().map(|problem| format!("problem  {problem}")));
     lines.push(if report.ok {
-        "ok: every byte is as it was written\n".into()
+        "ok: every byte of log and snapshots is as it was written\n".into()
     } else {
         format!("damaged: {}\n", report.cure())
     });

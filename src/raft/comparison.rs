@@ -13,7 +13,7 @@
 //! rejoin as a new member, the way that damaged data takes ([`raft::spared`](super::spared)). See
 //! `docs/decisions/011-comparison.md`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
 use tokio::time::MissedTickBehavior;
@@ -109,7 +109,7 @@ type Settled = (Checkpoint, Vec<Member>);
 pub(in crate::raft) async fn run(replica: Replica) {
     let mut ticks = tokio::time::interval(COMPARE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut callers = HashMap::new();
+    let mut callers = BTreeMap::new();
     let mut settled: Option<Settled> = None;
     loop {
         ticks.tick().await;
@@ -156,6 +156,14 @@ impl Replica {
         }
     }
 
+    /// Whether what this replica has may be wrong, as far as comparing tells: no other may get it
+    /// then. A difference at an index behind which a majority agreed is another's.
+    pub(in crate::raft) fn is_in_doubt(&self) -> bool {
+        let comparison = self.comparison();
+        self.is_condemned()
+            || comparison.differs().is_some_and(|at| Some(at) > comparison.compared())
+    }
+
     /// Waits until this replica is condemned, and says why. It serves nothing then; it is to be shut
     /// down, its data set aside, and opened again as a new member.
     pub async fn condemned(&self) -> String {
@@ -186,7 +194,7 @@ impl Replica {
         &self,
         mine: &Checkpoints,
         members: &[Member],
-        callers: &mut HashMap<Member, Caller>,
+        callers: &mut BTreeMap<Member, Caller>,
     ) -> BTreeMap<NodeId, Checkpoints> {
         callers.retain(|member, _| members.contains(member));
         for member in members {
@@ -249,15 +257,19 @@ impl Replica {
             theirs = %found.theirs.hash,
             "THIS REPLICA IS WRONG: {reason}; it serves nothing any more, and rejoins as a new member"
         );
-        let directory = self.directory();
-        let note = move || directory.map_or(Ok(()), |data| datadir::condemn(&data, &reason));
-        match blocking(note).await {
-            Ok(Ok(())) => {}
-            // Its process knows all the same, unless it crashes before the data is set aside.
-            Ok(Err(error)) => tracing::error!(%error, "could not write down that it is condemned"),
-            Err(error) => tracing::error!(%error, "could not write down that it is condemned"),
+        // Until it is on disk a crash would bring this replica back; and without it nothing can be set
+        // aside either. It serves nothing meanwhile.
+        while let Err(error) = self.note_condemned(reason.clone()).await {
+            tracing::error!(%error, "can't write down that this replica is condemned; trying again");
+            tokio::time::sleep(COMPARE_INTERVAL).await;
         }
         comparison.condemned.cancel();
+    }
+
+    async fn note_condemned(&self, reason: String) -> Result<(), String> {
+        let Some(directory) = self.directory() else { return Ok(()) };
+        let noted = blocking(move || datadir::condemn(&directory, &reason)).await;
+        noted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 }
 

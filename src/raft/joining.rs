@@ -95,6 +95,11 @@ impl Replica {
         if !self.leads() {
             return Err("not the leader".into());
         }
+        if self.is_in_doubt() {
+            return Err(
+                "replicas differ, and no majority says which is right: taking nobody in".into()
+            );
+        }
         let change = change(&joiner, &self.members(), &self.voters())?;
         if change == Change::Nothing || self.joining().0.swap(true, Ordering::AcqRel) {
             return Ok(());

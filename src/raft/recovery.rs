@@ -157,6 +157,9 @@ fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
         if let Some(reason) = datadir::condemned(path)? {
             return Err(OpenError::Condemned { path: path.into(), reason });
         }
+        if path.join("wal.repaired").exists() && !path.join("wal").exists() {
+            return Err(OpenError::LogLost { path: path.into() }); // `sage repair` was cut off.
+        }
         (Some(data), Meta::open(&path.join("meta"))?)
     };
     let wal_dir = path.join("wal");

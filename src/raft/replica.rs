@@ -35,6 +35,7 @@ use crate::raft::state_machine::{Published, StateMachine};
 use crate::raft::surroundings::Surroundings;
 use crate::raft::{scrub, slow_disk};
 use crate::rpc::Dialer;
+use crate::store::blocking::blocking;
 use crate::store::datadir::DataDir;
 use crate::store::meta::Meta;
 use crate::store::snapshot::Snapshots;
@@ -282,6 +283,9 @@ impl Replica {
         if let Err(error) = self.0.wal.close().await {
             tracing::warn!(%error, "the log did not close well");
         }
+        // A snapshot may still be written by a thread that nobody waits for.
+        let snapshots = self.0.snapshots.clone();
+        drop(blocking(move || snapshots.close()).await);
         // Whoever still holds this replica, such as a connection that does not end, uses it no more.
         drop(lock(&self.0.data).take());
     }

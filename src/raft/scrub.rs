@@ -12,18 +12,23 @@
 use std::io;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::compaction;
 use crate::raft::replica::Replica;
-use crate::store::snapshot::SnapshotError;
+use crate::store::snapshot::{Snapshot, SnapshotError};
 use crate::store::wal::Scrubbed;
 use crate::types::ids::Index;
 use crate::types::limits::SCRUB_BYTES_PER_SECOND;
 
 /// Between two looks at what a repair waits for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a repair waits for what it needs, in one pass.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a pass ends early.
 enum Ended {
@@ -64,6 +69,7 @@ async fn pass(replica: &Replica) -> Result<(), Ended> {
     let (snapshots, stopping) = (replica.snapshots().clone(), replica.stopping());
     let read = move || match snapshots.scrub(|bytes| paced(bytes, &stopping)) {
         Ok(()) => Ok(None),
+        Err(_) if stopping.is_cancelled() => Err(Ended::Stopping),
         Err(error @ (SnapshotError::Damaged { .. } | SnapshotError::Io { .. })) => Ok(Some(error)),
         Err(error) => Err(Ended::Failed(error.to_string())),
     };
@@ -82,7 +88,9 @@ fn time_for(bytes: u64) -> Duration {
 fn paced(bytes: u64, stopping: &CancellationToken) -> io::Result<()> {
     Handle::current().block_on(async {
         tokio::select! {
-            () = stopping.cancelled() => Err(io::ErrorKind::Interrupted.into()),
+            biased;
+            // Not `Interrupted`: readers try that again.
+            () = stopping.cancelled() => Err(io::Error::other("the replica stops")),
             () = tokio::time::sleep(time_for(bytes)) => Ok(()),
         }
     })
@@ -98,32 +106,40 @@ async fn blocking<T: Send + 'static>(
 async fn do_without(replica: &Replica, segment: &Scrubbed, why: &str) -> Result<(), Ended> {
     let Scrubbed { number, last, .. } = *segment;
     tracing::error!(segment = number, %why, "the log is damaged on disk; taking a snapshot to do without it");
-    let mut last_asked: Option<Index> = None;
-    loop {
+    // openraft ends the replica if it can't write one, and what is in memory may be the last copy.
+    write_state(replica).await?;
+    let begun = Instant::now();
+    let mut asked: Option<Index> = None;
+    while begun.elapsed() < PATIENCE {
         let applied = replica.published().load().applied.map(|id| id.index);
-        let newest = replica.snapshots().newest().and_then(|newest| newest.last);
-        let purged = replica.wal().purged().map(|id| id.index);
-        if purged >= Some(last) {
+        let snapshot = replica.raft().data_metrics().borrow_watched().snapshot;
+        if replica.wal().purged().map(|id| id.index) >= Some(last) {
             tracing::warn!(segment = number, "the log does without the damaged segment now");
             return Ok(());
         }
-        if newest.is_some_and(|newest| newest.index >= last) {
+        if snapshot.is_some_and(|snapshot| snapshot.index >= last) {
             compaction::purge(replica).await.map_err(|()| Ended::Stopping)?;
-        } else if applied >= Some(last) && last_asked != applied {
-            last_asked = applied;
+        } else if applied >= Some(last) && asked != applied {
+            asked = applied;
             let asked = replica.raft().trigger().snapshot().await;
             asked.map_err(|_| Ended::Stopping)?;
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+    Err(Ended::Failed(format!("nothing after entry {last} was applied yet")))
+}
+
+/// Writes the state as the newest snapshot.
+async fn write_state(replica: &Replica) -> Result<Snapshot, Ended> {
+    let (snapshots, state) = (replica.snapshots().clone(), replica.published().load());
+    let write = move || snapshots.write(&state).map_err(|error| Ended::Failed(error.to_string()));
+    blocking(write).await
 }
 
 /// Writes a snapshot of the state in the place of a damaged one.
 async fn write_anew(replica: &Replica, error: &SnapshotError) -> Result<(), Ended> {
     tracing::error!(%error, "the snapshot is damaged on disk; writing it anew from memory");
-    let (snapshots, state) = (replica.snapshots().clone(), replica.published().load());
-    let write = move || snapshots.write(&state).map_err(|error| Ended::Failed(error.to_string()));
-    let written = blocking(write).await?;
+    let written = write_state(replica).await?;
     tracing::warn!(snapshot = %written.path.display(), "the damaged snapshot is replaced");
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::store::datadir::{self, DataDirError};
 use crate::store::disk::Real;
-use crate::store::meta::Meta;
+use crate::store::meta::{Meta, Unreadable};
 use crate::store::snapshot::{self, SnapshotError};
 use crate::store::wal::{self, Record, Wal, WalError};
 use crate::types::ids::{GroupId, Index, LogId, NodeId, Vote};
@@ -110,10 +110,12 @@ pub struct Loss {
 pub fn check(dir: &Path) -> Result<Report, CheckError> {
     let _unused = datadir::unused(dir)?;
     let mut gathered = Gathered::read(dir)?;
-    if let Some(reason) = datadir::condemned(dir)? {
-        gathered.report.problems.push(format!("it was condemned: {reason}"));
-    }
     gathered.judge(dir);
+    if let Some(reason) = datadir::condemned(dir)? {
+        let report = &mut gathered.report;
+        report.problems.push(format!("it was condemned by its group: {reason}"));
+        (report.ok, report.loss) = (false, None);
+    }
     Ok(gathered.report)
 }
 
@@ -134,8 +136,14 @@ impl Gathered {
             return Err(CheckError::Empty(dir.into()));
         }
         let mut notes = Vec::new();
-        let meta = Meta::peek(&meta).unwrap_or_else(|reason| {
-            notes.push(format!("metadata: {reason}; it is found again in the log"));
+        let mut problems = Vec::new();
+        let meta = Meta::peek(&meta).unwrap_or_else(|unreadable| {
+            match unreadable {
+                Unreadable::Damaged(reason) => notes.push(format!(
+                    "the metadata is damaged: {reason}; a start finds what was in it again"
+                )),
+                Unreadable::Other(reason) => problems.push(format!("metadata: {reason}")),
+            }
             (None, None)
         });
         let (mut group, mut name) = (meta.1, None);
@@ -185,7 +193,7 @@ impl Gathered {
                 vote: log.vote,
             },
             snapshots: reports,
-            problems: Vec::new(),
+            problems,
             notes,
             loss: None,
         };
@@ -237,6 +245,10 @@ impl Gathered {
 
     /// Whether all that is wrong is damage, and not data of another version or another replica.
     fn is_damage(&self) -> bool {
+        let metadata = |problem: &String| problem.starts_with("metadata: ");
+        if self.report.problems.iter().any(metadata) {
+            return false;
+        }
         let log = self.log.damage.as_ref();
         log.is_none_or(|error| matches!(error, WalError::Damaged { .. }))
             && match &self.newest {
@@ -281,7 +293,7 @@ impl Report {
     pub fn cure(&self) -> String {
         let dir = self.dir.display();
         let Some(loss) = &self.loss else {
-            return "nothing is lost, and nothing can be repaired".into();
+            return "that is no damage that could be repaired: see what the problem says".into();
         };
         if self.members.len() > 1 {
             let members = self.members.len();

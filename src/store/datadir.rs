@@ -126,10 +126,14 @@ pub fn condemned(data: &Path) -> Result<Option<String>, DataDirError> {
 
 /// Moves everything that a replica has acknowledged out of its data directory, to
 /// `<name>.damaged-<n>` beside it; returns where it is now. What is left is the directory of a
-/// replica that never was. A crash in between leaves one that has lost its log or snapshot, or that
-/// is still condemned: that note goes last.
+/// replica that never was. A crash in between leaves one that is condemned: that note comes first and
+/// goes last.
 pub fn set_aside(data: &Path) -> Result<Vec<PathBuf>, DataDirError> {
     let _locked = DataDir::open(data)?;
+    if condemned(data)?.is_none() {
+        // A start after a crash in between shall go on here, before it makes anything.
+        condemn(data, "its data was being set aside")?;
+    }
     let mut aside = Vec::new();
     for name in ["meta", "snapshot", "wal"] {
         let dir = data.join(name);
@@ -214,6 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_while_data_is_set_aside_takes_nothing_of_it_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        for name in ["meta", "wal"] {
+            fs::create_dir(data.join(name)).unwrap();
+            fs::write(data.join(name).join("file"), name).unwrap();
+        }
+        // The crash comes when one of them has been moved.
+        condemn(data, "its data was being set aside").unwrap();
+        move_aside(&data.join("meta"), DATA_DAMAGED_MAX).unwrap();
+        assert!(condemned(data).unwrap().is_some(), "a start makes nothing anew");
+        set_aside(data).unwrap();
+        for name in ["meta", "wal"] {
+            let kept = fs::read_to_string(data.join(format!("{name}.damaged-1/file")));
+            assert_eq!(kept.unwrap(), name);
+        }
+    }
+
+    #[test]
     fn a_note_that_can_not_be_read_is_no_acquittal() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(CONDEMNED_FILE)).unwrap();
@@ -229,10 +252,10 @@ mod tests {
                 fs::write(dir.path().join(name).join("file"), content).unwrap();
             }
             let aside = set_aside(dir.path()).unwrap();
-            assert_eq!(aside.len(), 2, "there was no snapshot");
+            assert_eq!(aside.len(), 3, "there was no snapshot; a note says that it was done");
             assert_eq!(fs::read_to_string(aside[1].join("file")).unwrap(), content);
             assert!(!dir.path().join("wal").exists());
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "two, and the lock");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "two, the note and the lock");
     }
 }

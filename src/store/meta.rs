@@ -56,6 +56,15 @@ pub enum MetaError {
     },
 }
 
+/// Why metadata can't be looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unreadable {
+    /// It is damaged: a start moves it aside and goes on.
+    Damaged(String),
+    /// A start would end with this, too.
+    Other(String),
+}
+
 /// The small facts about a replica. Nothing whose loss is unsafe: a lost identity is found again
 /// in the WAL's headers, or, without a WAL, only means joining as a new member. Clones share it.
 #[derive(Clone, Debug)]
@@ -87,14 +96,16 @@ impl Meta {
 
     /// Identity and group as `dir` has them, without a change to it: `sled` writes when it opens, so
     /// it opens a copy. None of both if there is no such directory.
-    pub fn peek(dir: &Path) -> Result<(Option<NodeId>, Option<GroupId>), String> {
+    pub fn peek(dir: &Path) -> Result<(Option<NodeId>, Option<GroupId>), Unreadable> {
         if !dir.is_dir() {
             return Ok((None, None));
         }
-        let copied = copy_to_temporary(dir).map_err(|error| error.to_string())?;
+        let copied = copy_to_temporary(dir);
+        let copied = copied.map_err(|error| Unreadable::Other(error.to_string()))?;
         match visit(copied.path(), load) {
             Ok(Facts { node, group }) => Ok((node, group)),
-            Err(Trouble::Damaged(reason) | Trouble::Other(reason)) => Err(reason),
+            Err(Trouble::Damaged(reason)) => Err(Unreadable::Damaged(reason)),
+            Err(Trouble::Other(reason)) => Err(Unreadable::Other(reason)),
         }
     }
 

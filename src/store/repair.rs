@@ -65,7 +65,7 @@ pub async fn repair(dir: &Path, lose_after: Index) -> Result<Vec<PathBuf>, Repai
         let path = path.to_owned();
         move |source| RepairError::Io { path, source }
     };
-    if !wal.exists() && fresh.exists() {
+    if !wal.exists() && is_whole(&fresh, lose_after)? {
         // An earlier repair was cut off when the old log had been set aside.
         let _locked = DataDir::open(dir)?;
         disk::replace(&Real, &fresh, &wal).map_err(io(&wal))?;
@@ -84,6 +84,10 @@ pub async fn repair(dir: &Path, lose_after: Index) -> Result<Vec<PathBuf>, Repai
     let log = Wal::open(WalOptions { disk, dir: fresh.clone(), node, segment_bytes })?;
     copy(&wal, &log, report.log.vote, snapshot, keep).await.map_err(io(&fresh))?;
     log.close().await.map_err(io(&fresh))?;
+    if !is_whole(&fresh, keep)? {
+        let what = "the log could not be read twice in the same way; is the disk failing?";
+        return Err(RepairError::Io { path: wal, source: std::io::Error::other(what) });
+    }
     let mut aside = Vec::new();
     for (damaged, set_aside) in
         [(&snapshots, newest.is_some_and(|newest| !newest.ok)), (&wal, wal.exists())]
@@ -96,6 +100,13 @@ pub async fn repair(dir: &Path, lose_after: Index) -> Result<Vec<PathBuf>, Repai
     disk::replace(&Real, &fresh, &wal).map_err(io(&wal))?;
     Real.sync_dir(dir).map_err(io(dir))?;
     Ok(aside)
+}
+
+/// Whether a log that was written anew is there, and ends where it should.
+fn is_whole(dir: &Path, last: Index) -> Result<bool, WalError> {
+    let found = Wal::inspect(&Real, dir, drop)?;
+    let ends = found.last.is_some_and(|end| end.index == last);
+    Ok(found.segments > 0 && found.damage.is_none() && ends)
 }
 
 /// Whose log it is, and the last entry to keep, if that is what was meant.

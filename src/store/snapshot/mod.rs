@@ -22,7 +22,7 @@ mod write;
 
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::planted::{self, Bug};
@@ -128,8 +128,8 @@ struct Shared {
     /// Held while files change their names or go.
     changing: Mutex<()>,
     newest: Mutex<Option<Snapshot>>,
-    /// Numbers temporary files.
-    next_temp: AtomicU64,
+    /// Whether no file may become a snapshot any more.
+    closed: AtomicBool,
 }
 
 impl Snapshots {
@@ -156,7 +156,7 @@ impl Snapshots {
             dir: dir.to_path_buf(),
             changing: Mutex::new(()),
             newest: Mutex::new(newest),
-            next_temp: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -214,15 +214,23 @@ impl Snapshots {
         Ok(Incoming::new(temp, Paced::new(file), bytes))
     }
 
+    /// Whatever is still being written becomes no snapshot any more. Waits for one that is about to.
+    pub fn close(&self) {
+        let _unchanged = lock(&self.shared.changing);
+        self.shared.closed.store(true, Ordering::Relaxed);
+    }
+
     fn create_temp(&self) -> Result<(TempFile, OpenFile), SnapshotError> {
-        let number = self.shared.next_temp.fetch_add(1, Ordering::Relaxed);
-        TempFile::create(&self.shared.disk, &self.shared.dir, number)
+        TempFile::create(&self.shared.disk, &self.shared.dir)
     }
 
     /// Makes a whole, synced file that holds `state` the newest snapshot, unless it is older than
     /// that, and removes the others.
     fn adopt(&self, temp: TempFile, state: &State, bytes: u64) -> Result<Snapshot, SnapshotError> {
         let _changing = lock(&self.shared.changing);
+        if self.shared.closed.load(Ordering::Relaxed) {
+            return Err(SnapshotError::io(&self.shared.dir, io::Error::other("it is closed")));
+        }
         let last = state.applied;
         if let Some(newest) = self.newest()
             && index(newest.last) > index(last)

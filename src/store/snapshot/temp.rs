@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::store::disk::{self, Disk, Open, OpenFile};
 use crate::store::snapshot::SnapshotError;
+use crate::types::host;
 
 const EXTENSION: &str = "tmp";
 
@@ -20,13 +21,13 @@ pub(super) struct TempFile {
 }
 
 impl TempFile {
-    /// Makes an empty file, number `number` of this process.
+    /// Makes an empty file. Its name is drawn: what an earlier owner of the directory still writes
+    /// is never taken for it.
     pub(super) fn create(
         disk: &Arc<dyn Disk>,
         dir: &Path,
-        number: u64,
     ) -> Result<(Self, OpenFile), SnapshotError> {
-        let path = dir.join(format!("{number}.{EXTENSION}"));
+        let path = dir.join(format!("{:016x}.{EXTENSION}", host::random()));
         let file = disk.open(&path, Open::New);
         let file = file.map_err(|error| SnapshotError::io(&path, error))?;
         Ok((Self { disk: Arc::clone(disk), path }, file))

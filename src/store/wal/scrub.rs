@@ -32,7 +32,10 @@ pub(super) fn next(shared: &Shared, after: u64) -> io::Result<Option<Scrubbed>> 
         let (Some((number, held)), Some(_)) = (segments.next(), segments.next()) else {
             return Ok(None);
         };
-        (held.clone(), inner.index.first_beyond(*number).saturating_sub(1))
+        let last = inner.index.first_beyond(*number).saturating_sub(1);
+        // It may be there for its marks alone: any later purge writes them anew.
+        let purged = inner.view.purged().map_or(0, |purged| purged.index + 1);
+        (held.clone(), last.max(purged))
     };
     let damaged = match segment.read_again(end) {
         Ok(bytes) => first_damage(&segment, &bytes, end)
