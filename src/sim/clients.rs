@@ -128,11 +128,11 @@ impl Clients {
                     WriteOutcome::NotApplied => history.refused(id),
                     WriteOutcome::Unknown => history.unknown(id),
                 }
-                match error {
-                    Error::NotLeader { leader: Some(leader) } => Err(net::place_of(&leader.url)),
-                    Error::VersionMismatch { .. } => Err(None),
-                    _ => Err(other),
+                if let Error::NotLeader { leader: Some(leader) } = &error {
+                    return Err(net::place_of(&leader.url));
                 }
+                let stays = matches!(error, Error::VersionMismatch { .. });
+                Err(other.filter(|_| !stays))
             }
             Ok(_) | Err(CallError::NotSent(_) | CallError::Overloaded(_)) => {
                 history.refused(id);

@@ -12,6 +12,8 @@
 
 mod conn;
 mod end;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

@@ -4,7 +4,7 @@
 //! In production it opens on the machine: [`now`] is the machine's monotonic clock, [`random`] the
 //! operating system's randomness, and [`is_simulated`] is `false` at compile time, so that nothing
 //! of the rest is left. A simulation (`crate::sim`, in tests and behind the cargo feature
-//! `simulation`) puts a [`Host`] in its place for as long as the thread does the work of one
+//! `simulation`) puts a `Host` in its place for as long as the thread does the work of one
 //! simulated process: then time is virtual, all randomness comes from one seed, and no work goes to
 //! another thread.
 
