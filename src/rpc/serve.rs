@@ -241,6 +241,8 @@ impl<S: Service> Calls<S> {
                 self.bytes -= bytes?;
                 Ok(())
             }
+            // The process ends.
+            Err(failure) if failure.is_cancelled() => Err(io::Error::other("a call was cancelled")),
             Err(failure) => {
                 error!(%failure, "a call panicked; its connection ends");
                 Err(io::Error::other("a call panicked"))
