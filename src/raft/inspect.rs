@@ -23,8 +23,11 @@ pub(crate) struct Inspection {
     /// The hash of what it has applied.
     pub(crate) hash: StateHash,
     pub(crate) last: Option<LogId>,
-    /// Whether it is a voter, as far as it knows.
+    /// Whether it is a voter by the last configuration that it has applied, which is not a joint one and
+    /// the newest that it has.
     pub(crate) voter: bool,
+    /// Where that configuration stands.
+    pub(crate) membership: Option<LogId>,
     /// Counts what was cut from its log at either end.
     pub(crate) cuts: u64,
 }
@@ -35,9 +38,11 @@ impl Replica {
         let state = self.published().load();
         let node = self.member().node;
         let hashed = before.filter(|before| before.node == node && before.applied == state.applied);
-        let voter = self.voters().contains(&node);
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
+        let newest = metrics.membership_config.log_id().as_ref().map(wire::log_id);
+        let membership = &state.membership;
+        let settled = newest == membership.id && membership.membership.voters.len() == 1;
         Inspection {
             node,
             leads: metrics.state == ServerState::Leader,
@@ -46,7 +51,8 @@ impl Replica {
             applied: state.applied,
             hash: hashed.map_or_else(|| state.hash(), |hashed| hashed.hash),
             last: self.wal().last(),
-            voter,
+            voter: settled && membership.membership.is_voter(node),
+            membership: membership.id,
             cuts: self.wal().cuts(),
         }
     }

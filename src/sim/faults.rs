@@ -69,8 +69,6 @@ pub(in crate::sim) struct Faults {
     /// The longest pause between two.
     pause_max: u64,
     undo: Vec<(u64, Undo)>,
-    /// Whose disk was taken away, until its new replica votes.
-    wiped: Option<Place>,
     /// How many there were.
     pub(in crate::sim) count: u64,
 }
@@ -86,7 +84,7 @@ impl Faults {
         }
         mix.push(Kind::HealNetwork);
         let pause_max = rng.random_range(300..2500);
-        Self { rng, mix, next: 1500, pause_max, undo: Vec::new(), wiped: None, count: 0 }
+        Self { rng, mix, next: 1500, pause_max, undo: Vec::new(), count: 0 }
     }
 
     /// Undoes what is due and does the next thing if it is time.
@@ -179,20 +177,19 @@ impl Faults {
 
     /// A replica was lost with all it had acknowledged; the rest of the group must have it all.
     fn wipe(&mut self, at: Place, now: u64, net: &Net, nodes: &mut [Node]) {
-        if let Some(wiped) = self.wiped {
-            let votes = nodes[wiped].inspect(None).is_some_and(|seen| seen.voter);
-            if !votes {
-                return; // Its replacement is on its way.
-            }
-        }
-        // The group must have formed, with this one in it, and not be this one alone.
-        if nodes.len() == 1
-            || !nodes.iter().all(|node| node.inspect(None).is_some_and(|seen| seen.voter))
-        {
+        // The group must have formed, not be this one alone, and be between no two configurations:
+        // of a joint one, both need their majority, and the old one counts whoever was wiped before.
+        let seen: Vec<_> = nodes.iter().map(|node| node.inspect(None)).collect();
+        let settled = seen.iter().all(|one| {
+            let one = one.as_ref().filter(|one| one.voter);
+            one.is_some_and(|one| {
+                seen[0].as_ref().is_some_and(|of| of.membership == one.membership)
+            })
+        });
+        if nodes.len() == 1 || !settled {
             return;
         }
         net.note(format_args!("the disk of {at} is gone"));
-        self.wiped = Some(at);
         self.end(now, &mut nodes[at], End::Killed);
         nodes[at].wipe();
     }
