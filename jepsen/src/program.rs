@@ -31,8 +31,8 @@ impl Build {
     fn features(self) -> Option<&'static str> {
         match self {
             Self::Plain => None,
-            Self::Planted => Some("planted-bugs"),
-            Self::Simulated => Some("planted-bugs,simulation"),
+            // The same for both, so that the library is built once.
+            Self::Planted | Self::Simulated => Some("planted-bugs,simulation"),
         }
     }
 }
