@@ -199,6 +199,7 @@ impl Replica {
         self.spawn(compaction::run(self.clone()));
         self.spawn(disk_room::watch(self.clone()));
         self.spawn(formation::found(self.clone()));
+        self.spawn(formation::keep_seat(self.clone()));
         self.spawn(joining::finish(self.clone()));
         self.spawn(departure::watch(self.clone()));
         self.spawn(scrub::run(self.clone()));

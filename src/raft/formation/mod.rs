@@ -42,6 +42,8 @@ pub(in crate::raft) struct Progress {
     pub(in crate::raft) waiting: Option<String>,
     /// The name that the user gave to any of the listed, if to any.
     pub(in crate::raft) name: Option<String>,
+    /// Whether this replica has found itself among the voters.
+    seated: bool,
 }
 
 impl Replica {
@@ -76,7 +78,10 @@ impl Replica {
             }
             lock(self.formation()).waiting = Some(waiting);
         }
-        lock(self.formation()).waiting = None;
+        {
+            let mut progress = lock(self.formation());
+            (progress.waiting, progress.seated) = (None, true);
+        }
         if self.voters() == [self.member().node] {
             // Nobody else could lead: no need to wait for silence.
             self.raft().trigger().elect(true).await.map_err(|error| error.to_string())?;
@@ -209,6 +214,25 @@ pub(in crate::raft) async fn found(replica: Replica) {
             }
         }
         // Leading, applying: both show in the metrics.
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Has a replica that finds itself a voter no more ask for its seat again. What made it one may have
+/// been in its log only: a leader that had not committed it is gone, and the next one overwrites it.
+pub(in crate::raft) async fn keep_seat(replica: Replica) {
+    let mut metrics = replica.raft().server_metrics();
+    loop {
+        metrics.borrow_and_update();
+        let voter = replica.voters().contains(&replica.member().node);
+        if !voter && std::mem::take(&mut lock(replica.formation()).seated) {
+            tracing::warn!("this replica was a voter by an entry that did not last; asking again");
+            if let Err(reason) = replica.form().await {
+                tracing::error!(%reason, "this replica can't get its seat again");
+            }
+        }
         if metrics.changed().await.is_err() {
             return;
         }
