@@ -6,8 +6,6 @@
 
 use std::fs;
 
-use sagedb::types::http::ShardStatus;
-
 use crate::common::group::Group;
 use crate::common::load::Load;
 use crate::common::until::{SOON, until};
@@ -35,19 +33,6 @@ async fn until_differs(world: &World, group: &Group, at: usize) {
         status.differs.map(|_| ()).ok_or_else(|| format!("{status:?}"))
     })
     .await;
-}
-
-/// The replicas' states once all have applied the same entry.
-async fn settled(world: &World, group: &Group) -> Vec<ShardStatus> {
-    until("all replicas have applied the same", SOON, async || {
-        let mut seen = Vec::new();
-        for at in 0..group.nodes.len() {
-            seen.push(group.status(&world.http, at).await?);
-        }
-        let same = seen.iter().all(|status| status.applied == seen[0].applied);
-        if same { Ok(seen) } else { Err(format!("{seen:?}")) }
-    })
-    .await
 }
 
 fn log(group: &Group, at: usize) -> String {
@@ -84,7 +69,7 @@ async fn a_replica_whose_state_differs_is_taken_out_and_gets_that_of_the_others(
     let written = load.stop().await;
 
     // All agree, and know it.
-    let seen = settled(&world, &group).await;
+    let seen = group.settled(&world.http).await;
     assert!(seen.iter().all(|status| status.hash == seen[0].hash), "{seen:?}");
     let due = seen[0].applied.expect("it has applied something").index / 512 * 512;
     for at in 0..3 {
@@ -133,7 +118,7 @@ async fn a_leader_whose_state_differs_leads_no_more_and_rejoins_without_a_restar
     group.until_voters(&world.http, 3).await;
     group.until_caught_up(&world.http, 0).await;
     written.verify(&world.http, group.url()).await;
-    let seen = settled(&world, &group).await;
+    let seen = group.settled(&world.http).await;
     assert!(seen.iter().all(|status| status.hash == seen[0].hash), "{seen:?}");
 }
 

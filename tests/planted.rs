@@ -22,7 +22,6 @@ async fn without_the_feature_the_variable_means_nothing() {
 mod on {
     use reqwest::Method;
     use rustix::process::Signal;
-    use sagedb::types::http::ShardStatus;
     use serde_json::{Value, json};
     use tokio::io::copy_bidirectional;
     use tokio::net::{TcpListener, TcpStream};
@@ -90,26 +89,13 @@ mod on {
         world.http.put(url, "key", "value").await.expect(200).json()["version"].clone()
     }
 
-    /// The replicas' states, once all have applied the same entry.
-    async fn settled(world: &World, group: &Group) -> Vec<ShardStatus> {
-        until("all replicas have applied the same", SOON, async || {
-            let mut seen = Vec::new();
-            for at in 0..group.nodes.len() {
-                seen.push(group.status(&world.http, at).await?);
-            }
-            let same = seen.iter().all(|status| status.applied == seen[0].applied);
-            if same { Ok(seen) } else { Err("they differ".into()) }
-        })
-        .await
-    }
-
     async fn hashes_after_writes(bug: &str, writes: u32) -> Vec<String> {
         let mut world = World::new().await;
         let group = broken(&mut world, bug, 3, &[]).await;
         for number in 0..writes {
             world.http.put(group.url(), &format!("key-{number}"), "value").await.expect(200);
         }
-        let seen = settled(&world, &group).await;
+        let seen = group.settled(&world.http).await;
         seen.iter().map(|status| status.hash.to_string()).collect()
     }
 

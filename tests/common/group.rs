@@ -111,6 +111,20 @@ impl Group {
         .await
     }
 
+    /// The replicas' states, once all have applied the same entry.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) async fn settled(&self, http: &Http) -> Vec<ShardStatus> {
+        until("all replicas have applied the same", SOON, async || {
+            let mut seen = Vec::new();
+            for at in 0..self.nodes.len() {
+                seen.push(self.status(http, at).await?);
+            }
+            let same = seen.iter().all(|status| status.applied == seen[0].applied);
+            if same { Ok(seen) } else { Err(format!("{seen:?}")) }
+        })
+        .await
+    }
+
     /// Waits until every replica answers, all agree on who votes, and these are `voters`.
     pub(crate) async fn until_voters(&self, http: &Http, voters: usize) -> Vec<ShardStatus> {
         until("all replicas vote, and agree on it", SOON, async || {
