@@ -20,7 +20,7 @@ use crate::api::extract::{
     CONSISTENCY, KEY, Query, RAW, TIMEOUT, condition, refuse_conditions, value_kind, with_margin,
 };
 use crate::api::routes::Shared;
-use crate::types::command::Write;
+use crate::types::command::{KeyWrite, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{
@@ -46,10 +46,7 @@ async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let body = request.into_body();
     let held = body::read(body, shared.max_value_bytes, &shared.body_budget, deadline).await?;
     let value = Value::new(kind, held.data)?;
-    let request = match condition {
-        None => KvRequest::Put { key, value },
-        Some(condition) => KvRequest::Conditional { key, condition, write: Write::Put { value } },
-    };
+    let request = KeyWrite { key, condition, write: Write::Put { value } }.into();
     let written = write(&*shared.face, request, deadline).await?;
     let mut response = json(StatusCode::OK, &write_body(&written, None));
     set_index(response.headers_mut(), &written.at);
@@ -69,10 +66,8 @@ pub(super) async fn delete<K: Kv>(
 async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
     let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
-    let request = match condition(request.headers())? {
-        None => KvRequest::Delete { key },
-        Some(condition) => KvRequest::Conditional { key, condition, write: Write::Delete },
-    };
+    let condition = condition(request.headers())?;
+    let request = KeyWrite { key, condition, write: Write::Delete }.into();
     let _place = shared.admit()?;
     let written = write(&*shared.face, request, deadline).await?;
     let mut response = json(StatusCode::OK, &write_body(&written, Some(written.existed)));

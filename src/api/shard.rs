@@ -129,6 +129,8 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         | Error::MethodNotAllowed
         | Error::KeyTooLarge { .. }
         | Error::ValueTooLarge { .. }
+        | Error::IdempotencyKeyReused
+        | Error::NoSession
         | Error::NoRoom(_) => false,
     }
 }

@@ -12,9 +12,11 @@ use crate::cli::remote::FormArgs;
 use crate::store::disk::Real;
 use crate::store::snapshot::{self, Part};
 use crate::store::wal::{Piece, Pieces, Record};
-use crate::types::command::{Action, Write};
+use crate::types::command::{Action, Condition, KeyWrite, Write};
+use crate::types::key::Key;
 use crate::types::limits::WAL_SEGMENT_BYTES_MAX;
 use crate::types::log::{Entry, Payload};
+use crate::types::once::{Once, WriteId};
 use crate::types::value::{Value, ValueKind};
 
 const EXAMPLE: &str = "\
@@ -124,14 +126,30 @@ fn payload(entry: &Entry) -> String {
         Action::Claim(claim) => format!("claim, epoch {}", claim.topology.epoch),
         Action::Confirm { cluster } => format!("confirm {cluster}"),
         Action::Release { cluster } => format!("release {cluster}"),
-        Action::Conditional { key, condition, write: Write::Put { value } } => {
-            format!("put {key:?} {} if {condition:?}", preview(value))
-        }
-        Action::Conditional { key, condition, write: Write::Delete } => {
-            format!("delete {key:?} if {condition:?}")
+        Action::Conditional { key, condition, write } => key_write(key, Some(condition), write),
+        Action::OpenSession { session } => format!("open session {session}"),
+        Action::Once { once, write: KeyWrite { key, condition, write } } => {
+            let name = match once {
+                Once::Session(WriteId { session, slot, seq }) => {
+                    format!("session {session}, slot {slot}, write {seq}")
+                }
+                Once::Key(key) => format!("idempotency key {key}"),
+            };
+            format!("{}, once: {name}", key_write(key, condition.as_ref(), write))
         }
     };
     format!("{what}  at {}", command.ts)
+}
+
+fn key_write(key: &Key, condition: Option<&Condition>, write: &Write) -> String {
+    let what = match write {
+        Write::Put { value } => format!("put {key:?} {}", preview(value)),
+        Write::Delete => format!("delete {key:?}"),
+    };
+    match condition {
+        Some(condition) => format!("{what} if {condition:?}"),
+        None => what,
+    }
 }
 
 /// The kind of a value, its length, and how it begins.
@@ -194,6 +212,10 @@ fn show_part(part: &Part, format: Format) -> anyhow::Result<()> {
             item.ts,
             preview(&item.value)
         )),
+        (Part::Remembered(thing), Format::Json) => {
+            print_json(&tagged("remembered", serde_json::to_value(thing)?))
+        }
+        (Part::Remembered(thing), Format::Text) => print_line(&format!("remembered  {thing:?}")),
     }
 }
 

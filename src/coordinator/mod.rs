@@ -146,9 +146,7 @@ impl<P: Peers> Kv for Coordinator<P> {
 
 fn need(request: &KvRequest) -> Need {
     match request {
-        KvRequest::Put { .. } | KvRequest::Delete { .. } | KvRequest::Conditional { .. } => {
-            Need::Write
-        }
+        KvRequest::Write { .. } => Need::Write,
         KvRequest::Get { consistency, .. } => match consistency {
             Consistency::Linearizable | Consistency::Lease => Need::LeaderRead,
             Consistency::Stale => Need::AnyRead,

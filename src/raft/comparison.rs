@@ -283,9 +283,9 @@ mod tests {
     use crate::store::apply::apply;
     use crate::store::state::State;
     use crate::types::clock::SystemClock;
+    use crate::types::command::KeyWrite;
     use crate::types::ids::{LogId, StateHash};
     use crate::types::key::Key;
-    use crate::types::kv::KvRequest;
     use crate::types::limits::CHECKPOINT_ENTRIES;
     use crate::types::value::Value;
 
@@ -293,7 +293,7 @@ mod tests {
 
     async fn put(replica: &Replica, number: u64) -> Result<(), Error> {
         let key = Key::new(format!("key-{number}")).expect("it is short");
-        let request = KvRequest::Put { key, value: Value::text("value") };
+        let request = KeyWrite::put(key, Value::text("value")).into();
         replica.call(request, Deadline::after(Duration::from_secs(30))).await.map(|_| ())
     }
 

@@ -24,7 +24,7 @@ use crate::raft::replica::{Replica, lock};
 use crate::raft::state_machine::Published;
 use crate::raft::wire;
 use crate::store::state::{State, WrongShard, memory_of};
-use crate::types::command::{Action, Write};
+use crate::types::command::{Action, KeyWrite, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::{Error, Space};
 use crate::types::ids::{LogId, NodeId, Vote};
@@ -71,8 +71,13 @@ impl Replica {
     ) -> Result<Option<Room>, Error> {
         let (key, value) = match action {
             Action::Put { key, value }
-            | Action::Conditional { key, write: Write::Put { value }, .. } => (key, value),
+            | Action::Conditional { key, write: Write::Put { value }, .. }
+            | Action::Once { write: KeyWrite { key, write: Write::Put { value }, .. }, .. } => {
+                (key, value)
+            }
             Action::Delete { .. }
+            | Action::Once { write: KeyWrite { write: Write::Delete, .. }, .. }
+            | Action::OpenSession { .. }
             | Action::Conditional { write: Write::Delete, .. }
             | Action::Found { .. }
             | Action::Claim(_)

@@ -33,7 +33,7 @@ use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
 use crate::raft::surroundings::Surroundings;
-use crate::raft::{scrub, slow_disk};
+use crate::raft::{scrub, slow_disk, writes};
 use crate::rpc::Dialer;
 use crate::store::blocking::blocking;
 use crate::store::datadir::DataDir;
@@ -41,7 +41,6 @@ use crate::store::meta::Meta;
 use crate::store::snapshot::Snapshots;
 use crate::store::wal::Wal;
 use crate::types::clock::Clock;
-use crate::types::command::Action;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{GroupId, Index};
@@ -233,15 +232,8 @@ impl Replica {
         };
         self.formed()?;
         match request {
-            KvRequest::Put { key, value } => {
-                self.write(Action::Put { key, value }, deadline).await.map(KvReply::Written)
-            }
-            KvRequest::Delete { key } => {
-                self.write(Action::Delete { key }, deadline).await.map(KvReply::Written)
-            }
-            KvRequest::Conditional { key, condition, write } => {
-                let action = Action::Conditional { key, condition, write };
-                self.write(action, deadline).await.map(KvReply::Written)
+            KvRequest::Write { write, once } => {
+                self.write(writes::action(write, once), deadline).await.map(KvReply::Written)
             }
             KvRequest::Get { key, consistency } => {
                 self.read(&key, consistency, deadline).await.map(KvReply::Read)

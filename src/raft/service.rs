@@ -12,7 +12,7 @@ use crate::raft::replica::{Replica, lock};
 use crate::raft::replication;
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender, Service};
-use crate::types::command::Action;
+use crate::types::command::{Action, Outcome};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{GroupId, NodeId};
@@ -53,18 +53,9 @@ impl Service for Replica {
             Request::Kv { request, timeout_ms } => {
                 Reply::Kv(self.serve(request, deadline(timeout_ms)).await)
             }
-            Request::Propose { action, timeout_ms } => match action {
-                Action::Claim(_) | Action::Confirm { .. } | Action::Release { .. } => {
-                    let applied = self.propose(action, None, deadline(timeout_ms)).await;
-                    Reply::Proposed(applied.map(|applied| applied.outcome))
-                }
-                Action::Found { .. }
-                | Action::Put { .. }
-                | Action::Delete { .. }
-                | Action::Conditional { .. } => {
-                    Reply::Proposed(Err(Error::BadRequest("not a change of the ring".into())))
-                }
-            },
+            Request::Propose { action, timeout_ms } => {
+                Reply::Proposed(self.be_proposed(action, deadline(timeout_ms)).await)
+            }
             Request::Vote(_)
             | Request::PreVote(_)
             | Request::Append(_)
@@ -130,6 +121,26 @@ impl Service for Replica {
 }
 
 impl Replica {
+    /// Takes what coordinators may propose through the log.
+    async fn be_proposed(&self, action: Action, deadline: Deadline) -> Result<Outcome, Error> {
+        match action {
+            Action::Claim(_)
+            | Action::Confirm { .. }
+            | Action::Release { .. }
+            | Action::OpenSession { .. } => {
+                let applied = self.propose(action, None, deadline).await;
+                applied.map(|applied| applied.outcome)
+            }
+            Action::Found { .. }
+            | Action::Put { .. }
+            | Action::Delete { .. }
+            | Action::Conditional { .. }
+            | Action::Once { .. } => {
+                Err(Error::BadRequest("neither a change of the ring nor a session".into()))
+            }
+        }
+    }
+
     async fn append(&self, append: Append) -> io::Result<Reply> {
         let (mark, vote) = (Mark::of(&append), append.vote);
         let lease = self.lease().grant(&vote, append.lease_ms);

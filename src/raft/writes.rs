@@ -15,11 +15,12 @@ use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
 use crate::raft::memory::Room;
 use crate::raft::replica::Replica;
-use crate::types::command::{Action, Command, Outcome};
+use crate::types::command::{Action, Command, KeyWrite, Outcome, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::Index;
 use crate::types::kv::{GroupIndex, Written};
+use crate::types::once::{self, Once, Settled};
 
 /// What came of a command, and where it stands.
 pub(in crate::raft) struct Applied {
@@ -41,6 +42,19 @@ impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Answer<T> {
         drop(self.room);
         // Whoever waited may have gone when his time was over.
         drop(self.to.send(result));
+    }
+}
+
+/// What a client's write is in the log.
+pub(in crate::raft) fn action(write: KeyWrite, once: Option<Once>) -> Action {
+    let KeyWrite { key, condition, write } = write;
+    match (once, condition, write) {
+        (Some(once), condition, write) => {
+            Action::Once { once, write: KeyWrite { key, condition, write } }
+        }
+        (None, Some(condition), write) => Action::Conditional { key, condition, write },
+        (None, None, Write::Put { value }) => Action::Put { key, value },
+        (None, None, Write::Delete) => Action::Delete { key },
     }
 }
 
@@ -94,8 +108,22 @@ impl Replica {
     ) -> Result<Written, Error> {
         let room = self.admit(&action, deadline).await?;
         let applied = self.propose(action, room, deadline).await?;
-        let (version, existed) = match applied.outcome {
-            Outcome::Written { version, existed } => (version, existed),
+        let ours = |version, existed| (version, existed, applied.index, applied.ts);
+        let (version, existed, index, ts) = match applied.outcome {
+            Outcome::Written { version, existed } => ours(version, existed),
+            Outcome::Again(once::Answer { index, ts, result }) => match result {
+                Settled::Written { version, existed } => (version, existed, index, ts),
+                Settled::Mismatch { version } => return Err(Error::VersionMismatch { version }),
+            },
+            Outcome::NoSession => return Err(Error::NoSession),
+            Outcome::Superseded => {
+                return Err(Error::outcome_unknown("the coordinator has given it up"));
+            }
+            Outcome::KeyReused => return Err(Error::IdempotencyKeyReused),
+            Outcome::KeysFull => {
+                let queue = "the group's memory of idempotency keys".into();
+                return Err(Error::Overloaded { queue });
+            }
             Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
             Outcome::Mismatch { version } => return Err(Error::VersionMismatch { version }),
             // Not answers to a put or delete; the entry is applied, so nothing may be promised.
@@ -112,8 +140,8 @@ impl Replica {
             return Err(Error::outcome_unknown("the group has no name"));
         };
         Ok(Written {
-            at: GroupIndex { group: Arc::clone(group), index: applied.index },
-            ts: applied.ts,
+            at: GroupIndex { group: Arc::clone(group), index },
+            ts,
             version,
             existed,
             acks,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::rpc::{CallError, Caller, Dialer, Target};
 use crate::sim::history::{History, Id, Kind};
 use crate::sim::net::{self, Net, Place};
-use crate::types::command::{Condition, Write};
+use crate::types::command::{Condition, KeyWrite, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::{Error, WriteOutcome};
 use crate::types::host;
@@ -92,13 +92,12 @@ impl Clients {
         self.net.note(format_args!("{id} {kind:?} key {key} {consistency:?} at {node}"));
         let name = Key::new(format!("key-{key}")).expect("it is short");
         let request = match kind {
-            Kind::Put => KvRequest::Put { key: name, value: value(id) },
-            Kind::PutIf(version) => KvRequest::Conditional {
-                key: name,
-                condition: Condition::Version(vec![version]),
-                write: Write::Put { value: value(id) },
-            },
-            Kind::Delete => KvRequest::Delete { key: name },
+            Kind::Put => KeyWrite::put(name, value(id)).into(),
+            Kind::PutIf(version) => {
+                let condition = Some(Condition::Version(vec![version]));
+                KeyWrite { key: name, condition, write: Write::Put { value: value(id) } }.into()
+            }
+            Kind::Delete => KeyWrite::delete(name).into(),
             Kind::Read => KvRequest::Get { key: name, consistency },
         };
         let deadline = Deadline::after(TIMEOUT);

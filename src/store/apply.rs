@@ -12,17 +12,25 @@
 //! again after a delete goes on above the version of that delete. No tombstone remembers it:
 //! [`State::version_floor`] is the greatest version of any delete, and a key without an item
 //! starts above it (`docs/decisions/004-state-machine.md`).
+//!
+//! A write that may be sent again has a name, and takes effect once under it: [`Answers`] remembers
+//! what it came to (`docs/decisions/013-exactly-once.md`).
+//!
+//! [`Answers`]: crate::store::answers::Answers
 
 use std::sync::Arc;
 
 use crate::planted::{self, Bug};
+use crate::store::answers::{keys, sessions};
+use crate::store::digest;
 use crate::store::state::{State, WrongShard};
 use crate::types::clock::{Clock, SystemClock, TimestampMs};
-use crate::types::command::{Action, Command, Condition, Outcome, Refusal, Write};
+use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refusal, Write};
 use crate::types::ids::{ClusterId, GroupId};
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::log::{Entry, Payload, StoredMembership};
+use crate::types::once::{Answer, IdempotencyKey, Once, Settled, WriteId};
 use crate::types::topology::Claim;
 use crate::types::value::Value;
 
@@ -45,6 +53,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Outcome {
             Outcome::Done
         }
         Payload::Command(command) => {
+            state.clock = state.clock.max(command.ts);
             if planted::bug(Bug::ApplyTwice) && planted::one_of(100) {
                 run(state, command);
             }
@@ -64,6 +73,81 @@ fn run(state: &mut State, command: &Command) -> Outcome {
         Action::Conditional { key, condition, write } => {
             conditional(state, key, (condition, write), command.ts)
         }
+        Action::OpenSession { session } => {
+            state.answers.sessions.open(*session, state.clock);
+            Outcome::Done
+        }
+        Action::Once { once: Once::Session(id), write } => {
+            write_of_session(state, *id, write, command.ts)
+        }
+        Action::Once { once: Once::Key(key), write } => {
+            write_with_key(state, key, write, command.ts)
+        }
+    }
+}
+
+/// Applies a write of a session, unless it was applied before or comes too late.
+fn write_of_session(state: &mut State, id: WriteId, write: &KeyWrite, ts: TimestampMs) -> Outcome {
+    match state.answers.sessions.look(id) {
+        sessions::Standing::NotOpen => return Outcome::NoSession,
+        sessions::Standing::Again(answer) => return Outcome::Again(answer),
+        sessions::Standing::Superseded => return Outcome::Superseded,
+        sessions::Standing::New => {}
+    }
+    let outcome = key_write(state, write, ts);
+    if let Some(answer) = answer(state, &outcome, ts) {
+        state.answers.sessions.keep(id, answer, state.clock);
+    }
+    outcome
+}
+
+/// Applies a write with an idempotency key, unless the key is known.
+fn write_with_key(
+    state: &mut State,
+    key: &IdempotencyKey,
+    write: &KeyWrite,
+    ts: TimestampMs,
+) -> Outcome {
+    state.answers.keys.purge(state.clock);
+    let hash = digest::of_write(write);
+    match state.answers.keys.look(key, hash, state.clock) {
+        keys::Standing::Again(answer) => return Outcome::Again(answer),
+        keys::Standing::Reused => return Outcome::KeyReused,
+        keys::Standing::Full => return Outcome::KeysFull,
+        keys::Standing::New => {}
+    }
+    let outcome = key_write(state, write, ts);
+    if let Some(answer) = answer(state, &outcome, ts) {
+        state.answers.keys.keep(key, hash, answer, state.clock);
+    }
+    outcome
+}
+
+/// What is to be remembered of the write that is being applied. Nothing of one that belongs to
+/// another group: sent again, it may belong here.
+fn answer(state: &State, outcome: &Outcome, ts: TimestampMs) -> Option<Answer> {
+    let result = match *outcome {
+        Outcome::Written { version, existed } => Settled::Written { version, existed },
+        Outcome::Mismatch { version } => Settled::Mismatch { version },
+        Outcome::Done
+        | Outcome::WrongShard { .. }
+        | Outcome::Refused(_)
+        | Outcome::Again(_)
+        | Outcome::NoSession
+        | Outcome::Superseded
+        | Outcome::KeyReused
+        | Outcome::KeysFull => return None,
+    };
+    let index = state.applied.map_or(0, |id| id.index);
+    Some(Answer { index, ts, result })
+}
+
+fn key_write(state: &mut State, write: &KeyWrite, ts: TimestampMs) -> Outcome {
+    let KeyWrite { key, condition, write } = write;
+    match (condition, write) {
+        (Some(condition), write) => conditional(state, key, (condition, write), ts),
+        (None, Write::Put { value }) => put(state, key, value, ts),
+        (None, Write::Delete) => delete(state, key),
     }
 }
 

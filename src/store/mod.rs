@@ -18,6 +18,7 @@
 //! are an error with the file's name in it, never data and never a panic. Refuses to know Raft or
 //! the network: it is told what to append, apply and purge, and asks nobody.
 
+pub mod answers;
 pub mod apply;
 pub mod blocking;
 pub mod check;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::planted::{self, Bug};
+use crate::store::answers::Answers;
 use crate::store::digest::{self, ItemsHash};
+use crate::types::clock::TimestampMs;
 use crate::types::hash::Token;
 use crate::types::ids::{GroupId, Index, LogId, StateHash};
 use crate::types::item::{Item, Version};
@@ -42,6 +44,11 @@ pub struct State {
     /// A key without an item starts at the version after this one: the greatest version of any
     /// deleted key, so that versions rise through deletes without a tombstone for each.
     pub version_floor: Version,
+    /// The time as far as the log tells it: the greatest stamp of any command, so that it never goes
+    /// back, whoever leads.
+    pub clock: TimestampMs,
+    /// What is remembered of writes that may be sent again.
+    pub answers: Answers,
     /// The keys and what they hold.
     pub map: OrdMap<Key, Item>,
     /// Bytes of keys and values in the map.

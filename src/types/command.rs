@@ -9,9 +9,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::types::clock::TimestampMs;
-use crate::types::ids::{ClusterId, GroupId};
+use crate::types::ids::{ClusterId, GroupId, SessionId};
 use crate::types::item::Version;
 use crate::types::key::Key;
+use crate::types::once::{Answer, Once};
 use crate::types::topology::{Claim, Epoch};
 use crate::types::value::Value;
 
@@ -67,6 +68,41 @@ pub enum Action {
         /// What happens then.
         write: Write,
     },
+    /// Opens a session, under which writes take effect once.
+    OpenSession {
+        /// Drawn by whoever will use it.
+        session: SessionId,
+    },
+    /// Writes a key, unless that was done before under the same name: then its answer is given again.
+    Once {
+        /// The name.
+        once: Once,
+        /// The write.
+        write: KeyWrite,
+    },
+}
+
+/// A write of one key, as it is asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyWrite {
+    /// Which key.
+    pub key: Key,
+    /// What must hold of it, if anything; else nothing happens.
+    pub condition: Option<Condition>,
+    /// What happens.
+    pub write: Write,
+}
+
+impl KeyWrite {
+    /// Puts a value there, whatever there is.
+    pub fn put(key: Key, value: Value) -> Self {
+        Self { key, condition: None, write: Write::Put { value } }
+    }
+
+    /// Removes the key, whether it is there or not.
+    pub fn delete(key: Key) -> Self {
+        Self { key, condition: None, write: Write::Delete }
+    }
 }
 
 /// What must hold of a key for a write of it to happen.
@@ -127,6 +163,17 @@ pub enum Outcome {
         /// The key's version, if it has a value.
         version: Option<Version>,
     },
+    /// The same write was applied before; this is what it came to. Nothing changed.
+    Again(Answer),
+    /// The session is not open, or not any more; nothing changed.
+    NoSession,
+    /// The slot has a later write: whoever sent this one does not wait for it any more. Nothing
+    /// changed, now, and nobody can tell what it came to before.
+    Superseded,
+    /// The idempotency key names another write; nothing changed.
+    KeyReused,
+    /// The group remembers as many idempotency keys as it may; nothing changed.
+    KeysFull,
 }
 
 /// Why a group refuses a change of its place in a ring.
@@ -178,7 +225,9 @@ impl Command {
             | Action::Claim(_)
             | Action::Confirm { .. }
             | Action::Release { .. }
-            | Action::Conditional { .. } => None,
+            | Action::Conditional { .. }
+            | Action::OpenSession { .. }
+            | Action::Once { .. } => None,
         }
     }
 }
@@ -193,6 +242,8 @@ impl std::fmt::Display for Command {
             Action::Confirm { .. } => "confirm",
             Action::Release { .. } => "release",
             Action::Conditional { .. } => "conditional",
+            Action::OpenSession { .. } => "open-session",
+            Action::Once { .. } => "once",
         };
         write!(f, "{name}@{}", self.ts)
     }

@@ -120,6 +120,13 @@ pub enum Error {
     /// `507`: there is no room for the write; reads and deletes go on.
     #[error("{0}")]
     NoRoom(Space),
+    /// `422`: the idempotency key has named another write.
+    #[error("the idempotency key was used for another write; take a new one for each write")]
+    IdempotencyKeyReused,
+    /// `503`: the session is not open in the group; between processes only, for a coordinator opens
+    /// another.
+    #[error("the session is not open")]
+    NoSession,
 }
 
 impl Error {
@@ -146,7 +153,11 @@ impl Error {
             Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } => 413,
             Self::VersionMismatch { .. } => 412,
             Self::WrongShard { .. } => 421,
-            Self::NotLeader { .. } | Self::Unavailable { .. } | Self::Overloaded { .. } => 503,
+            Self::IdempotencyKeyReused => 422,
+            Self::NotLeader { .. }
+            | Self::NoSession
+            | Self::Unavailable { .. }
+            | Self::Overloaded { .. } => 503,
             Self::OutcomeUnknown { .. } => 504,
             Self::NoRoom(Space::Memory { .. } | Space::Disk) => 507,
         }
@@ -167,7 +178,8 @@ impl Error {
             Self::VersionMismatch { .. } => "version_mismatch",
             Self::WrongShard { .. } => "wrong_shard",
             Self::NotLeader { .. } => "no_leader",
-            Self::Unavailable { .. } => "unavailable",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::Unavailable { .. } | Self::NoSession => "unavailable",
             Self::Overloaded { .. } => "overloaded",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::NoRoom(Space::Memory { .. }) => "out_of_memory_budget",
@@ -193,6 +205,8 @@ impl Error {
             | Self::NotLeader { .. }
             | Self::Unavailable { .. }
             | Self::Overloaded { .. }
+            | Self::IdempotencyKeyReused
+            | Self::NoSession
             | Self::NoRoom(_) => WriteOutcome::NotApplied,
         }
     }

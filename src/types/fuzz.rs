@@ -12,16 +12,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::types::codec::{self, DecodeError};
-use crate::types::command::{Action, Command, Condition, Outcome, Refusal, Write};
+use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refusal, Write};
 use crate::types::error::{Error, Space};
 use crate::types::hash::{HashRange, Token};
 use crate::types::http::{MemberStatus, Role, ShardStatus};
-use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, StateHash, Vote};
+use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, SessionId, StateHash, Vote};
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use crate::types::limits::FRAME_BYTES_MAX;
 use crate::types::log::{Entry, Membership, Payload, StoredMembership};
+use crate::types::once::{IdempotencyKey, Once, WriteId};
 use crate::types::peer::{
     Append, AppendReply, Checkpoint, Checkpoints, Hello, Identity, Lane, PROTOCOL_VERSION, Reply,
     Request, SnapshotHeader, SnapshotReply, TransferLeader, VoteReply, VoteRequest, Welcome,
@@ -133,18 +134,25 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Request::Identify,
         Request::Adopt { group: GroupId(7) },
         Request::Join(member(3)),
-        Request::Kv { request: KvRequest::Put { key: key(), value: json() }, timeout_ms: 5000 },
+        Request::Kv { request: KeyWrite::put(key(), json()).into(), timeout_ms: 5000 },
         Request::Kv {
             request: KvRequest::Get { key: key(), consistency: Consistency::Lease },
             timeout_ms: 300,
         },
         Request::Kv {
-            request: KvRequest::Conditional {
-                key: key(),
-                condition: Condition::Version(vec![1, 300]),
-                write: Write::Put { value: Value::text("new") },
+            request: KvRequest::Write {
+                write: KeyWrite {
+                    key: key(),
+                    condition: Some(Condition::Version(vec![1, 300])),
+                    write: Write::Put { value: Value::text("new") },
+                },
+                once: Some(Once::Session(write_id())),
             },
             timeout_ms: 1,
+        },
+        Request::Propose {
+            action: Action::OpenSession { session: SessionId(9) },
+            timeout_ms: 5000,
         },
         Request::Propose { action: Action::Claim(Box::new(claim())), timeout_ms: 5000 },
         Request::Vote(VoteRequest { vote: vote(), last: Some(id(9)), leadership_transfer: true }),
@@ -195,6 +203,12 @@ pub(crate) fn command_seeds() -> Vec<Vec<u8>> {
         Action::Claim(Box::new(claim())),
         Action::Confirm { cluster: ClusterId(5) },
         Action::Conditional { key: key(), condition: Condition::Version(vec![1, 300]), write },
+        Action::OpenSession { session: SessionId(9) },
+        Action::Once { once: Once::Session(write_id()), write: KeyWrite::put(key(), json()) },
+        Action::Once {
+            once: Once::Key(IdempotencyKey::new("8e03978e").expect("a key")),
+            write: KeyWrite::delete(key()),
+        },
     ];
     let commands = actions.into_iter().map(|action| Command { ts: 1_755_248_123_456, action });
     let mut seeds: Vec<_> = commands.map(|command| seed(0, &command)).collect();
@@ -216,6 +230,10 @@ fn seed<T: Serialize>(selector: u8, value: &T) -> Vec<u8> {
 
 pub(crate) fn id(index: u64) -> LogId {
     LogId { term: 2, leader: NodeId(0xab), index }
+}
+
+fn write_id() -> WriteId {
+    WriteId { session: SessionId(9), slot: 3, seq: 300 }
 }
 
 pub(crate) fn vote() -> Vote {

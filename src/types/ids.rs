@@ -2,7 +2,8 @@
 //!
 //! A [`NodeId`] belongs to a data directory, not to an address: it is drawn at random once and
 //! never used again (openraft issue 2002). A [`GroupId`] is drawn by the replica that forms the
-//! group, a [`ClusterId`] by the coordinator that claims the ring. All three are 64 random bits,
+//! group, a [`ClusterId`] by the coordinator that claims the ring, a [`SessionId`] by the coordinator
+//! that opens it. All four are 64 random bits,
 //! a [`StateHash`] is computed; all are shown as 16 hex digits, in text and in JSON, where a number would lose bits.
 
 use std::fmt;
@@ -87,6 +88,10 @@ id! {
 id! {
     /// The identity of one ring of groups, kept in each claimed group.
     ClusterId, "c"
+}
+id! {
+    /// The identity of one session of a coordinator with a group.
+    SessionId, "s"
 }
 id! {
     /// What a replica's state comes to, for comparing it with another replica's at the same index.

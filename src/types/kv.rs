@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::types::clock::TimestampMs;
-use crate::types::command::{Condition, Write};
+use crate::types::command::KeyWrite;
 use crate::types::ids::Index;
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
-use crate::types::value::Value;
+use crate::types::once::Once;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -28,17 +28,12 @@ pub enum Consistency {
 /// One request about one key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum KvRequest {
-    /// Writes a value.
-    Put {
-        /// Where.
-        key: Key,
-        /// What.
-        value: Value,
-    },
-    /// Removes a key; it need not exist.
-    Delete {
-        /// Which.
-        key: Key,
+    /// Writes or removes a value.
+    Write {
+        /// Where, what, and under which condition.
+        write: KeyWrite,
+        /// The name under which it takes effect once, if it has one: then it may be sent again.
+        once: Option<Once>,
     },
     /// Reads a value.
     Get {
@@ -47,34 +42,38 @@ pub enum KvRequest {
         /// How fresh.
         consistency: Consistency,
     },
-    /// Writes a key if a condition holds just then, else nothing happens.
-    Conditional {
-        /// Where.
-        key: Key,
-        /// What must hold.
-        condition: Condition,
-        /// What happens then.
-        write: Write,
-    },
 }
 
 impl KvRequest {
     /// The key it is about.
     pub fn key(&self) -> &Key {
         match self {
-            Self::Put { key, .. }
-            | Self::Delete { key }
-            | Self::Get { key, .. }
-            | Self::Conditional { key, .. } => key,
+            Self::Write { write, .. } => &write.key,
+            Self::Get { key, .. } => key,
         }
     }
 
     /// Whether it changes anything, so that its fate can be unknown.
     pub fn is_write(&self) -> bool {
         match self {
-            Self::Put { .. } | Self::Delete { .. } | Self::Conditional { .. } => true,
+            Self::Write { .. } => true,
             Self::Get { .. } => false,
         }
+    }
+
+    /// Whether it can be sent again without doing anything twice.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Write { once, .. } => once.is_some(),
+            Self::Get { .. } => true,
+        }
+    }
+}
+
+impl From<KeyWrite> for KvRequest {
+    /// A write that must not be sent again.
+    fn from(write: KeyWrite) -> Self {
+        Self::Write { write, once: None }
     }
 }
 

@@ -239,3 +239,20 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The most versions that `If-Match` of one request may name.
 pub const CONDITION_VERSIONS_MAX: usize = 64;
+
+/// The most sessions of coordinators that are open in one group; when another is opened, the one that
+/// was not used for longest ends.
+pub const SESSIONS_MAX: usize = 1024;
+/// The most slots of a session, and so the most writes that a coordinator has under way in one group.
+pub const SESSION_SLOTS_MAX: u32 = 16 * 1024;
+/// A session that was not used for so long ends when another is opened.
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest `Idempotency-Key`, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+/// How long a group remembers what a write with an `Idempotency-Key` came to.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(10 * 60);
+/// The most writes with an `Idempotency-Key` that a group remembers; beyond it they get `503`. They
+/// take about 300 bytes each.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 256 * 1024;
+/// The most forgotten idempotency keys that one write takes out: more than it brings.
+pub const IDEMPOTENCY_KEYS_PURGED: usize = 8;

@@ -22,6 +22,7 @@ pub mod key;
 pub mod kv;
 pub mod limits;
 pub mod log;
+pub mod once;
 pub mod peer;
 pub mod topology;
 pub mod units;

@@ -17,7 +17,7 @@ use crate::types::log::{Entry, StoredMembership};
 use crate::types::topology::{Claim, Member};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub enum Request {
         /// The time that is left for it.
         timeout_ms: u32,
     },
-    /// A change of the group's place in a ring. Only the leader accepts.
+    /// A change of the group's place in a ring, or a new session. Only the leader accepts.
     Propose {
         /// The change.
         action: Action,

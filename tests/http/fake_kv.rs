@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, shard_router};
 use sagedb::rpc::{FrameReceiver, FrameSender, Service};
-use sagedb::types::command::Write;
+use sagedb::types::command::{KeyWrite, Write};
 use sagedb::types::deadline::Deadline;
 use sagedb::types::error::Error;
 use sagedb::types::hash::Token;
@@ -57,9 +57,9 @@ impl Fake {
     fn answer(&self, request: KvRequest) -> Result<KvReply, Error> {
         let mut state = self.state.lock().expect("no panic under the lock");
         Ok(match request {
-            KvRequest::Conditional { key, condition, write } => {
+            KvRequest::Write { write: KeyWrite { key, condition, write }, .. } => {
                 let version = state.items.get(&key).map(|item| item.version);
-                if !condition.holds(version) {
+                if condition.is_some_and(|condition| !condition.holds(version)) {
                     return Err(Error::VersionMismatch { version });
                 }
                 let value = match write {
@@ -68,8 +68,6 @@ impl Fake {
                 };
                 KvReply::Written(state.write(key, value))
             }
-            KvRequest::Put { key, value } => KvReply::Written(state.write(key, Some(value))),
-            KvRequest::Delete { key } => KvReply::Written(state.write(key, None)),
             KvRequest::Get { key, consistency } => KvReply::Read(Read {
                 at: state.at(),
                 item: state.items.get(&key).cloned(),
@@ -108,7 +106,7 @@ impl Kv for Fake {
                 let opposite = if request.is_write() {
                     KvRequest::Get { key, consistency: Consistency::Linearizable }
                 } else {
-                    KvRequest::Delete { key }
+                    KeyWrite::delete(key).into()
                 };
                 self.answer(opposite)
             }

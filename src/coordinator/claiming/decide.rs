@@ -81,6 +81,8 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Action::Put { .. }
         | Action::Delete { .. }
         | Action::Conditional { .. }
+        | Action::OpenSession { .. }
+        | Action::Once { .. }
         | Action::Claim(_)
         | Action::Confirm { .. } => false,
     };
@@ -98,9 +100,14 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
             | Refusal::Confirmed
             | Refusal::Founded { .. } => Verdict::AskAgain,
         },
-        Outcome::Written { .. } | Outcome::WrongShard { .. } | Outcome::Mismatch { .. } => {
-            Verdict::AskAgain
-        }
+        Outcome::Written { .. }
+        | Outcome::WrongShard { .. }
+        | Outcome::Mismatch { .. }
+        | Outcome::Again(_)
+        | Outcome::NoSession
+        | Outcome::Superseded
+        | Outcome::KeyReused
+        | Outcome::KeysFull => Verdict::AskAgain,
     }
 }
 

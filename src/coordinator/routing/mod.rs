@@ -219,6 +219,8 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             | Error::MethodNotAllowed
             | Error::KeyTooLarge { .. }
             | Error::ValueTooLarge { .. }
+            | Error::IdempotencyKeyReused
+            | Error::NoSession
             | Error::NoRoom(_)) => Verdict::Done(Err(error)),
         },
         Heard::NoAnswer(CallError::NotSent(reason)) => {

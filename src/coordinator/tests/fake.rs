@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::coordinator::peers::Peers;
 use crate::rpc::{CallError, Target};
-use crate::types::command::{Action, Outcome, Refusal};
+use crate::types::command::{Action, KeyWrite, Outcome, Refusal, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
@@ -174,9 +174,7 @@ impl Group {
                 KvRequest::Get { consistency: Consistency::Stale, key } => self.get(key),
                 _ if !leads => Err(not_leader),
                 KvRequest::Get { key, .. } => self.get(key),
-                KvRequest::Put { key, .. }
-                | KvRequest::Delete { key }
-                | KvRequest::Conditional { key, .. } => self.write(key, request),
+                KvRequest::Write { write, .. } => self.write(write),
             }),
             other => panic!("a coordinator asks for {other:?}"),
         };
@@ -266,19 +264,18 @@ impl Group {
         Ok(KvReply::Read(Read { at: self.at(), item, lag_ms: None }))
     }
 
-    fn write(&mut self, key: &Key, request: &KvRequest) -> Result<KvReply, Error> {
+    fn write(&mut self, write: &KeyWrite) -> Result<KvReply, Error> {
+        let KeyWrite { key, condition, write } = write;
+        assert_eq!(*condition, None, "no test writes so");
         self.check(key)?;
         self.index += 1;
         let version = self.map.get(key).map_or(0, |item| item.version) + 1;
-        let existed = match request {
-            KvRequest::Put { value, .. } => {
+        let existed = match write {
+            Write::Put { value } => {
                 let item = Item { value: value.clone(), ts: 0, version };
                 self.map.insert(key.clone(), item).is_some()
             }
-            KvRequest::Delete { .. } => self.map.remove(key).is_some(),
-            KvRequest::Get { .. } | KvRequest::Conditional { .. } => {
-                unreachable!("no test writes so")
-            }
+            Write::Delete => self.map.remove(key).is_some(),
         };
         let written = Written { at: self.at(), ts: 0, version, existed, acks: 1, quorum: 1 };
         Ok(KvReply::Written(written))
@@ -323,7 +320,9 @@ impl Group {
             Action::Found { .. }
             | Action::Put { .. }
             | Action::Delete { .. }
-            | Action::Conditional { .. } => {
+            | Action::Conditional { .. }
+            | Action::OpenSession { .. }
+            | Action::Once { .. } => {
                 panic!("not a change of the ring: {action:?}")
             }
         };

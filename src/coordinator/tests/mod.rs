@@ -12,6 +12,7 @@ use self::fake::Net;
 use crate::api::CoordinatorFace;
 use crate::api::Kv;
 use crate::coordinator::{Coordinator, CoordinatorOptions};
+use crate::types::command::KeyWrite;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::key::Key;
@@ -57,8 +58,8 @@ fn timeout(ms: u64) -> Deadline {
 }
 
 async fn put(coordinator: &Coordinator<Net>, key: &Key, ms: u64) -> Result<KvReply, Error> {
-    let request = KvRequest::Put { key: key.clone(), value: Value::text("v") };
-    coordinator.call(request, timeout(ms)).await
+    let write = KeyWrite::put(key.clone(), Value::text("v"));
+    coordinator.call(write.into(), timeout(ms)).await
 }
 
 async fn get(

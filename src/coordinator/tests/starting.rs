@@ -227,7 +227,7 @@ async fn what_only_a_person_can_mend_fails_requests_at_once() {
     })
     .await;
     let deadline = timeout(60_000);
-    let request = crate::types::kv::KvRequest::Delete { key: key(1) };
+    let request = crate::types::command::KeyWrite::delete(key(1)).into();
     let error = crate::api::Kv::call(&coordinator, request, deadline).await.expect_err("no ring");
     assert!(error.to_string().contains("two groups are called shard-1"), "{error}");
     assert!(deadline.left().as_secs() > 30, "it waited");

@@ -30,10 +30,10 @@ use crate::rpc::connection::{self, FrameReader, FrameWriter};
 use crate::rpc::{
     Caller, Dialer, FrameReceiver, FrameSender, Service, Target, handshake, is_upgrade, serve,
 };
+use crate::types::command::KeyWrite;
 use crate::types::deadline::Deadline;
 use crate::types::ids::{GroupId, NodeId};
 use crate::types::key::Key;
-use crate::types::kv::KvRequest;
 use crate::types::peer::{Hello, Lane, PROTOCOL_VERSION, Reply, Request};
 use crate::types::value::Value;
 
@@ -57,7 +57,7 @@ const HELD: Request = Request::Identify;
 /// A call of this length that is never answered.
 fn large(bytes: usize) -> Request {
     let key = Key::new("key").unwrap();
-    let request = KvRequest::Put { key, value: Value::bytes(vec![0; bytes]) };
+    let request = KeyWrite::put(key, Value::bytes(vec![0; bytes])).into();
     Request::Kv { request, timeout_ms: 0 }
 }
 

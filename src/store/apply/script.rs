@@ -9,6 +9,10 @@
 //! found 7 name              gives the group an identity
 //! put KEY VALUE / delete KEY
 //! if COND put KEY VALUE     if COND holds: absent, present, or versions such as 1,2; also delete
+//! open 9                    opens a session
+//! once 9.3.1 put KEY VALUE  write 1 of slot 3 of session 9; also delete, and if COND
+//! once key=K put KEY VALUE  with an idempotency key
+//! later 11                  eleven minutes go by before the next entry
 //! claim 1 2 RANGE           of cluster 1 at epoch 2; RANGE is all, none, low or high: the whole
 //!                           ring, nothing, tokens up to and above 2^63
 //! confirm 1 / release 1     the claim of cluster 1
@@ -22,7 +26,7 @@ use std::path::Path;
 
 use super::*;
 use crate::types::hash::{HashRange, Token};
-use crate::types::ids::{LogId, NodeId};
+use crate::types::ids::{LogId, NodeId, SessionId};
 use crate::types::log::Membership;
 use crate::types::topology::Topology;
 
@@ -41,8 +45,29 @@ pub(super) fn claim(cluster: u64, epoch: u64, range: &str) -> Claim {
     Claim { topology: Topology { cluster, epoch, vnodes: 1, groups: vec![] }, owned }
 }
 
-fn payload(words: &[&str], ts: u64) -> Payload {
+fn key_write(words: &[&str]) -> KeyWrite {
     let key = |text: &str| Key::new(text.to_owned()).unwrap();
+    let (condition, write) = match *words {
+        ["if", condition, ref write @ ..] => (Some(condition), write),
+        _ => (None, words),
+    };
+    let condition = condition.map(|condition| match condition {
+        "absent" => Condition::Absent,
+        "present" => Condition::Present,
+        versions => {
+            Condition::Version(versions.split(',').map(|text| text.parse().unwrap()).collect())
+        }
+    });
+    match *write {
+        ["put", at, value] => {
+            KeyWrite { key: key(at), condition, write: Write::Put { value: Value::text(value) } }
+        }
+        ["delete", at] => KeyWrite { key: key(at), condition, write: Write::Delete },
+        _ => panic!("no such command: {words:?}"),
+    }
+}
+
+fn payload(words: &[&str], ts: u64) -> Payload {
     let number = |text: &str| text.parse().unwrap();
     let action = match *words {
         ["blank"] => return Payload::Blank,
@@ -51,27 +76,31 @@ fn payload(words: &[&str], ts: u64) -> Payload {
             return Payload::Membership(Membership { voters: vec![voters], urls: [].into() });
         }
         ["found", id, name] => Action::Found { group: GroupId(number(id)), name: name.into() },
-        ["put", at, value] => Action::Put { key: key(at), value: Value::text(value) },
-        ["delete", at] => Action::Delete { key: key(at) },
-        ["if", expected, ref write @ ..] => {
-            let (at, write) = match *write {
-                ["put", at, value] => (at, Write::Put { value: Value::text(value) }),
-                ["delete", at] => (at, Write::Delete),
-                _ => panic!("no such write: {words:?}"),
+        ["open", session] => Action::OpenSession { session: SessionId(number(session)) },
+        ["once", name, ref write @ ..] => {
+            let once = if let Some(key) = name.strip_prefix("key=") {
+                Once::Key(IdempotencyKey::new(key).unwrap())
+            } else {
+                let ids: Vec<u64> = name.split('.').map(number).collect();
+                let slot = u32::try_from(ids[1]).unwrap();
+                Once::Session(WriteId { session: SessionId(ids[0]), slot, seq: ids[2] })
             };
-            let condition = match expected {
-                "absent" => Condition::Absent,
-                "present" => Condition::Present,
-                versions => Condition::Version(versions.split(',').map(number).collect()),
-            };
-            Action::Conditional { key: key(at), condition, write }
+            Action::Once { once, write: key_write(write) }
         }
         ["claim", cluster, epoch, range] => {
             Action::Claim(Box::new(claim(number(cluster), number(epoch), range)))
         }
         ["confirm", cluster] => Action::Confirm { cluster: ClusterId(number(cluster)) },
         ["release", cluster] => Action::Release { cluster: ClusterId(number(cluster)) },
-        _ => panic!("no such command: {words:?}"),
+        _ => match key_write(words) {
+            KeyWrite { key, condition: Some(condition), write } => {
+                Action::Conditional { key, condition, write }
+            }
+            KeyWrite { key, condition: None, write: Write::Put { value } } => {
+                Action::Put { key, value }
+            }
+            KeyWrite { key, condition: None, write: Write::Delete } => Action::Delete { key },
+        },
     };
     Payload::Command(Command { ts, action })
 }
@@ -86,6 +115,17 @@ fn show(outcome: &Outcome) -> String {
         Outcome::Refused(refusal) => format!("refused: {refusal}"),
         Outcome::Mismatch { version: Some(version) } => format!("mismatch version={version}"),
         Outcome::Mismatch { version: None } => "mismatch absent".into(),
+        Outcome::Again(Answer { index, ts, result }) => {
+            let result = match *result {
+                Settled::Written { version, existed } => Outcome::Written { version, existed },
+                Settled::Mismatch { version } => Outcome::Mismatch { version },
+            };
+            format!("again, as at {index} (ts={ts}): {}", show(&result))
+        }
+        Outcome::NoSession => "no session".into(),
+        Outcome::Superseded => "superseded".into(),
+        Outcome::KeyReused => "key reused".into(),
+        Outcome::KeysFull => "keys full".into(),
     }
 }
 
@@ -118,6 +158,7 @@ fn run_command(state: &mut State, line: &str, out: &mut String) {
     let words: Vec<_> = line.split_whitespace().collect();
     match words[..] {
         ["state"] => show_state(state, out),
+        ["later", minutes] => state.clock += minutes.parse::<u64>().unwrap() * 60_000,
         ["read", key] => {
             let read = match state.read(&Key::new(key.to_owned()).unwrap()) {
                 Ok(Some(item)) => show_item(item),
@@ -128,8 +169,9 @@ fn run_command(state: &mut State, line: &str, out: &mut String) {
         }
         _ => {
             let index = state.next_index();
+            let ts = (1000 + index).max(state.clock);
             let id = LogId { term: 1, leader: NodeId(1), index };
-            let entry = Entry { id, payload: payload(&words, 1000 + index) };
+            let entry = Entry { id, payload: payload(&words, ts) };
             writeln!(out, "{index}: {}", show(&apply(state, &entry))).unwrap();
         }
     }

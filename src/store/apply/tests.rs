@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use super::script::claim;
 use super::*;
 use crate::store::state::size_of;
-use crate::types::command::{Condition, Write};
+use crate::types::command::{Condition, KeyWrite, Write};
 use crate::types::hash::Token;
-use crate::types::ids::{Index, LogId, NodeId};
+use crate::types::ids::{Index, LogId, NodeId, SessionId};
 use crate::types::item::Version;
 use crate::types::log::Membership;
 use crate::types::value::ValueKind;
@@ -43,6 +43,24 @@ fn write() -> impl Strategy<Value = Write> {
     ]
 }
 
+fn key_write() -> impl Strategy<Value = KeyWrite> {
+    (key(), prop::option::of(condition()), write()).prop_map(|(key, condition, write)| KeyWrite {
+        key,
+        condition,
+        write,
+    })
+}
+
+/// Few names, so that they meet again.
+fn once() -> impl Strategy<Value = Once> {
+    prop_oneof![
+        (1..4_u64, 0..3_u32, 1..5_u64).prop_map(|(session, slot, seq)| {
+            Once::Session(WriteId { session: SessionId(session), slot, seq })
+        }),
+        "[k-m]".prop_map(|key| Once::Key(IdempotencyKey::new(&key).unwrap())),
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let range = prop::sample::select(vec!["all", "none", "low", "high"]);
     let cluster = || (1..3_u64).prop_map(ClusterId);
@@ -52,6 +70,8 @@ fn action() -> impl Strategy<Value = Action> {
         12 => (key(), condition(), write()).prop_map(|(key, condition, write)| {
             Action::Conditional { key, condition, write }
         }),
+        12 => (once(), key_write()).prop_map(|(once, write)| Action::Once { once, write }),
+        2 => (1..4_u64).prop_map(|id| Action::OpenSession { session: SessionId(id) }),
         1 => (1..3_u64).prop_map(|id| Action::Found { group: GroupId(id), name: "name".into() }),
         2 => (1..3_u64, 1..4_u64, range)
             .prop_map(|(cluster, epoch, range)| Action::Claim(Box::new(claim(cluster, epoch, range)))),
@@ -101,7 +121,13 @@ impl Model {
                 assert_eq!(*said, version);
             }
             Outcome::WrongShard { .. } => {}
-            Outcome::Done | Outcome::Refused(_) => panic!("{outcome:?}"),
+            Outcome::Done
+            | Outcome::Refused(_)
+            | Outcome::Again(_)
+            | Outcome::NoSession
+            | Outcome::Superseded
+            | Outcome::KeyReused
+            | Outcome::KeysFull => panic!("{outcome:?}"),
         }
     }
 
@@ -157,6 +183,16 @@ proptest! {
                         model.check(key, condition, &outcome);
                         model.write(key, new, &outcome);
                     }
+                    Action::Once { write: KeyWrite { key, condition, write }, .. } => {
+                        let new = match write {
+                            Write::Put { value } => Some((value.clone(), *ts)),
+                            Write::Delete => None,
+                        };
+                        if let (Some(condition), Outcome::Written { .. } | Outcome::Mismatch { .. }) = (condition, &outcome) {
+                            model.check(key, condition, &outcome);
+                        }
+                        model.write(key, new, &outcome);
+                    }
                     _ => {}
                 }
             }
@@ -179,7 +215,11 @@ proptest! {
             }
             prop_assert!(state.claim.is_some() || !state.confirmed);
             if matches!(outcome, Outcome::Refused(_) | Outcome::WrongShard { .. }) {
-                prop_assert_eq!(State { applied: before.applied, ..state.clone() }, before);
+                // Time goes by, and so does what is remembered.
+                let State { applied, clock, ref answers, .. } = before;
+                prop_assert!(state.answers.count() <= answers.count());
+                let answers = answers.clone();
+                prop_assert_eq!(State { applied, clock, answers, ..state.clone() }, before);
             }
         }
     }
@@ -243,5 +283,73 @@ fn frozen_clones_of_a_large_state_never_change() {
         let held = state.map.iter().map(|(key, item)| (key, &item.value));
         assert!(held.eq(&model), "as of entry {:?}", state.applied);
         assert_eq!(state.bytes, bytes_of(&state));
+    }
+}
+
+/// Writes that are sent again and again, within minutes.
+fn repeated() -> impl Strategy<Value = Vec<(u64, Once, KeyWrite)>> {
+    let writes = vec((once(), key_write()), 1..12);
+    writes.prop_flat_map(|writes| {
+        vec((0..60_000_u64, prop::sample::select(writes)), 0..120).prop_map(|sent| {
+            let mut now = 0;
+            let at = |(pause, (once, write))| {
+                now += pause / 120;
+                (now, once, write)
+            };
+            sent.into_iter().map(at).collect()
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_write_with_a_name_takes_effect_once_and_says_the_same_ever_after(sent in repeated()) {
+        let mut state = State::default();
+        let mut commands = vec![];
+        for session in 1..3 {
+            commands.push((0, Action::OpenSession { session: SessionId(session) }));
+        }
+        commands.extend(sent.into_iter().map(|(ts, once, write)| (ts, Action::Once { once, write })));
+        let mut first = Vec::<(Once, KeyWrite, Outcome)>::new();
+        let mut newest = BTreeMap::new();
+        for (index, (ts, action)) in (0..).zip(commands) {
+            let command = Command { ts, action: action.clone() };
+            let before = state.clone();
+            let outcome = apply(&mut state, &entry(index, Payload::Command(command)));
+            let Action::Once { once, write } = action else { continue };
+            let settled = matches!(outcome, Outcome::Written { .. } | Outcome::Mismatch { .. });
+            if !settled {
+                prop_assert_eq!(&state.map, &before.map);
+            }
+            let known = first.iter().find(|(name, _, _)| *name == once);
+            match (&once, &outcome) {
+                (Once::Session(id), Outcome::NoSession) => prop_assert_eq!(id.session, SessionId(3)),
+                (Once::Session(id), Outcome::Superseded) => {
+                    prop_assert!(newest[&(id.session, id.slot)] > id.seq);
+                }
+                (Once::Key(_), Outcome::KeyReused) => {
+                    prop_assert!(known.is_some_and(|(_, first, _)| *first != write));
+                }
+                (_, Outcome::Again(answer)) => {
+                    let (_, _, outcome) = known.expect("there was a first time");
+                    let same = match answer.result {
+                        Settled::Written { version, existed } => Outcome::Written { version, existed },
+                        Settled::Mismatch { version } => Outcome::Mismatch { version },
+                    };
+                    prop_assert_eq!(outcome, &same);
+                    prop_assert!(answer.index < index);
+                }
+                (once, _) if settled => {
+                    prop_assert!(known.is_none(), "{:?} took effect twice", once);
+                    if let Once::Session(id) = once {
+                        let seq = newest.entry((id.session, id.slot)).or_insert(0);
+                        prop_assert!(id.seq > *seq, "{:?} came too late", once);
+                        *seq = id.seq;
+                    }
+                    first.push((once.clone(), write, outcome));
+                }
+                (_, outcome) => prop_assert!(false, "{:?}", outcome),
+            }
+        }
     }
 }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::store::answers::Remembered;
 use crate::store::state::State;
+use crate::types::clock::TimestampMs;
 use crate::types::codec;
 use crate::types::ids::{GroupId, LogId};
 use crate::types::item::{Item, Version};
@@ -24,7 +26,11 @@ use crate::types::topology::Claim;
 use crate::types::value::{Value, ValueKind};
 
 const MAGIC: [u8; 8] = *b"SAGESNAP";
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+/// The last format that knew of items only.
+const FORMAT_ITEMS_ONLY: u16 = 1;
+/// The kind of a record that holds no item, and has no key.
+const KIND_REMEMBERED: u8 = 3;
 const FOOTER_MARK: [u8; 8] = *b"\0\0\0\0END\n";
 
 /// Bytes before the header.
@@ -37,6 +43,8 @@ pub(super) const FOOTER_BYTES: usize = 24;
 pub(super) const CHECKSUM_BYTES: usize = 4;
 /// Bytes of a record beside its key and value.
 const RECORD_HEAD_BYTES: usize = 23;
+/// More than anything remembered takes.
+const REMEMBERED_BYTES_MAX: usize = 256;
 /// LZ4 can't make more than this many bytes out of one.
 const LZ4_RATIO_MAX: usize = 255;
 
@@ -178,6 +186,41 @@ pub(super) struct Header {
     pub(super) version_floor: Version,
     pub(super) keys: u64,
     pub(super) bytes: u64,
+    pub(super) clock: TimestampMs,
+    pub(super) remembered: u64,
+}
+
+/// The header of [`FORMAT_ITEMS_ONLY`].
+#[derive(Deserialize)]
+struct HeaderOfItems {
+    last: Option<LogId>,
+    membership: StoredMembership,
+    group: Option<(GroupId, Arc<str>)>,
+    claim: Option<Arc<Claim>>,
+    confirmed: bool,
+    version_floor: Version,
+    keys: u64,
+    bytes: u64,
+}
+
+impl From<HeaderOfItems> for Header {
+    fn from(header: HeaderOfItems) -> Self {
+        let HeaderOfItems { last, membership, group, claim, confirmed, version_floor, .. } = header;
+        let HeaderOfItems { keys, bytes, .. } = header;
+        let (clock, remembered) = (0, 0);
+        Self {
+            last,
+            membership,
+            group,
+            claim,
+            confirmed,
+            version_floor,
+            keys,
+            bytes,
+            clock,
+            remembered,
+        }
+    }
 }
 
 impl Header {
@@ -191,6 +234,8 @@ impl Header {
             version_floor: state.version_floor,
             keys: state.keys(),
             bytes: state.bytes,
+            clock: state.clock,
+            remembered: state.answers.count(),
         }
     }
 
@@ -203,6 +248,7 @@ impl Header {
             claim: self.claim.clone(),
             confirmed: self.confirmed,
             version_floor: self.version_floor,
+            clock: self.clock,
             ..State::default()
         }
     }
@@ -230,8 +276,13 @@ impl Header {
             return Err(FormatError::NewerFormat(prefix.format));
         }
         let codec = Codec::from_byte(prefix.codec)?;
-        let header: Self = codec::decode(header, SNAPSHOT_HEADER_BYTES_MAX)
-            .map_err(|error| FormatError::Malformed(format!("header: {error}")))?;
+        let malformed = |error| FormatError::Malformed(format!("header: {error}"));
+        let header: Self = if prefix.format <= FORMAT_ITEMS_ONLY {
+            let header: Result<HeaderOfItems, _> = codec::decode(header, SNAPSHOT_HEADER_BYTES_MAX);
+            header.map_err(malformed)?.into()
+        } else {
+            codec::decode(header, SNAPSHOT_HEADER_BYTES_MAX).map_err(malformed)?
+        };
         bounded("version floor", header.version_floor, VERSION_MAX)?;
         Ok((header, codec))
     }
@@ -352,27 +403,56 @@ pub(super) fn push_record(raw: &mut Vec<u8>, key: &Key, item: &Item) {
     raw.extend_from_slice(&item.value.data);
 }
 
+/// The length of a record that holds no item.
+pub(super) fn remembered_len(encoded: &[u8]) -> usize {
+    RECORD_HEAD_BYTES + encoded.len()
+}
+
+/// Appends a record that holds no item but `encoded`, something remembered.
+pub(super) fn push_remembered(raw: &mut Vec<u8>, encoded: &[u8]) {
+    let len = u32::try_from(encoded.len()).expect("it is small");
+    raw.extend_from_slice(&0_u16.to_le_bytes());
+    raw.push(KIND_REMEMBERED);
+    raw.extend_from_slice(&len.to_le_bytes());
+    raw.extend_from_slice(&[0; 16]);
+    raw.extend_from_slice(encoded);
+}
+
+/// What a record holds.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Record {
+    Item(Key, Item),
+    Remembered(Remembered),
+}
+
 /// Takes the next record off a block; `None` at its end.
-pub(super) fn next_record(raw: &mut &[u8]) -> Result<Option<(Key, Item)>, FormatError> {
+pub(super) fn next_record(raw: &mut &[u8]) -> Result<Option<Record>, FormatError> {
     if raw.is_empty() {
         return Ok(None);
     }
     let key_len = u16::from_le_bytes(take(raw)?);
-    let kind = match take(raw)? {
-        [0] => ValueKind::Text,
-        [1] => ValueKind::Json,
-        [2] => ValueKind::Bytes,
-        [other] => return Err(FormatError::Malformed(format!("a record of kind {other}"))),
-    };
+    let [kind] = take(raw)?;
     let value_len = u32::from_le_bytes(take(raw)?);
     let ts = u64::from_le_bytes(take(raw)?);
     let version = u64::from_le_bytes(take(raw)?);
     bounded("version", version, VERSION_MAX)?;
+    let kind = match kind {
+        0 => ValueKind::Text,
+        1 => ValueKind::Json,
+        2 => ValueKind::Bytes,
+        KIND_REMEMBERED if (key_len, ts, version) == (0, 0, 0) => {
+            let encoded = take_slice(raw, value_len as usize)?;
+            let thing = codec::decode(encoded, REMEMBERED_BYTES_MAX)
+                .map_err(|error| FormatError::Malformed(format!("a record: {error}")))?;
+            return Ok(Some(Record::Remembered(thing)));
+        }
+        other => return Err(FormatError::Malformed(format!("a record of kind {other}"))),
+    };
     // Copies: a slice would keep its whole block alive for as long as the key lives.
     let key = Bytes::copy_from_slice(take_slice(raw, usize::from(key_len))?);
     let key = Key::new(key).map_err(|error| FormatError::Malformed(error.to_string()))?;
     let data = Bytes::copy_from_slice(take_slice(raw, value_len as usize)?);
-    Ok(Some((key, Item { value: Value { kind, data }, ts, version })))
+    Ok(Some(Record::Item(key, Item { value: Value { kind, data }, ts, version })))
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], FormatError> {

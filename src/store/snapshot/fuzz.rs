@@ -5,14 +5,15 @@
 
 use crate::store::snapshot::format::{
     BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer, Header,
-    PREFIX_BYTES, Prefix, next_record,
+    PREFIX_BYTES, Prefix, Record, next_record,
 };
 use crate::store::snapshot::{read, write};
-use crate::store::state::State;
+use crate::store::state::{State, size_of};
 use crate::types::fuzz::{self, Watch, bent, watched};
-use crate::types::ids::GroupId;
+use crate::types::ids::{GroupId, SessionId};
 use crate::types::item::Item;
 use crate::types::key::Key;
+use crate::types::once::{Answer, IdempotencyKey, Settled, WriteId};
 use crate::types::value::Value;
 
 /// Beside what a header takes: LZ4 may make 255 bytes of one, and a record of 24 bytes takes ten
@@ -123,19 +124,24 @@ fn with_counts(bytes: &[u8]) -> Option<Vec<u8>> {
     let (head, rest) = sections.split_first()?;
     let prefix = Prefix::parse(head).ok()?;
     let (mut header, codec) = Header::decode(prefix, &head[PREFIX_BYTES..]).ok()?;
-    let (mut footer, mut blocks) = (Footer::default(), Vec::new());
+    let (mut footer, mut blocks, mut remembered) = (Footer::default(), Vec::new(), 0);
     for section in rest {
         let (_, packed) = section.split_first_chunk::<BLOCK_HEAD_BYTES>()?;
         let Some(raw) = unpacked(codec, packed) else { continue };
         let mut left = &raw[..];
-        while let Ok(Some((key, item))) = next_record(&mut left) {
-            footer.keys += 1;
-            footer.bytes += (key.as_bytes().len() + item.value.data.len()) as u64;
+        while let Ok(Some(record)) = next_record(&mut left) {
+            match record {
+                Record::Item(key, item) => {
+                    footer.keys += 1;
+                    footer.bytes += size_of(&key, &item);
+                }
+                Record::Remembered(_) => remembered += 1,
+            }
         }
         footer.blocks += 1;
         blocks.push([&BlockHead::of(&raw, packed).to_bytes()[..], packed].concat());
     }
-    (header.keys, header.bytes) = (footer.keys, footer.bytes);
+    (header.keys, header.bytes, header.remembered) = (footer.keys, footer.bytes, remembered);
     blocks.insert(0, header.encode(codec));
     blocks.push(footer.encode().to_vec());
     Some(joined(blocks))
@@ -161,6 +167,13 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
         ..State::default()
     };
     let mut plain = State { applied: Some(fuzz::id(300)), ..State::default() };
+    let answer = Answer { index: 3, ts: 5, result: Settled::Mismatch { version: Some(300) } };
+    let write = WriteId { session: SessionId(9), slot: 3, seq: 300 };
+    full.clock = 1_755_248_123_456;
+    full.answers.sessions.open(write.session, full.clock);
+    full.answers.sessions.keep(write, answer, full.clock);
+    let key = IdempotencyKey::new("8e03978e").expect("a key");
+    full.answers.keys.keep(&key, 7, answer, full.clock);
     for (key, value) in [("a", "1"), ("b", "{\"x\":1}"), ("key", &"text ".repeat(20))] {
         let key = Key::new(key.to_owned()).expect("a key");
         let item = Item { value: Value::text(value), ts: 1_755_248_123_456, version: 3 };

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::store::answers::Remembered;
 use crate::store::disk::{Disk, FileStream};
 use crate::store::snapshot::format::FormatError;
 use crate::store::snapshot::read;
 use crate::store::snapshot::{SnapshotError, Snapshots, check_named, list, open_file, place_of};
+use crate::types::clock::TimestampMs;
 use crate::types::ids::{GroupId, LogId};
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
@@ -40,6 +42,10 @@ pub struct Head {
     pub keys: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
+    /// The time as the log tells it.
+    pub clock: TimestampMs,
+    /// How many sessions and answers it remembers.
+    pub remembered: u64,
 }
 
 /// A part of a snapshot.
@@ -49,6 +55,8 @@ pub enum Part {
     Head(Box<Head>),
     /// A key and what it holds; keys rise.
     Record(Key, Item),
+    /// Something remembered of a write; comes after the keys.
+    Remembered(Remembered),
 }
 
 /// A snapshot file, and whether it is whole.
@@ -130,9 +138,12 @@ pub fn show(disk: &dyn Disk, path: &Path, mut see: impl FnMut(Part)) -> Result<(
                 version_floor: header.version_floor,
                 keys: header.keys,
                 bytes: header.bytes,
+                clock: header.clock,
+                remembered: header.remembered,
             })));
         }
         read::Part::Record(key, item) => see(Part::Record(key, item)),
+        read::Part::Remembered(thing) => see(Part::Remembered(thing)),
     });
     visited.map_err(|error| SnapshotError::read(path, error))
 }

@@ -6,9 +6,10 @@
 
 use std::io::{self, Read};
 
+use crate::store::answers::Remembered;
 use crate::store::snapshot::format::{
     BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer,
-    FormatError, Header, PREFIX_BYTES, Prefix, bounded, next_record,
+    FormatError, Header, PREFIX_BYTES, Prefix, Record, bounded, next_record,
 };
 use crate::store::state::{State, size_of};
 use crate::types::item::Item;
@@ -41,10 +42,16 @@ pub(super) fn read_header(file: impl Read, len: u64) -> Result<Header, ReadError
 /// Reads a whole file of `len` bytes.
 pub(super) fn read_state(file: impl Read, len: u64) -> Result<State, ReadError> {
     let mut state = State::default();
+    let mut refused = Ok(());
     visit(file, len, |part| match part {
         Part::Header(header, _) => state = header.to_state(),
         Part::Record(key, item) => drop(state.insert(&key, item)),
+        Part::Remembered(thing) => {
+            let restored = state.answers.restore(thing);
+            refused = refused.and(restored);
+        }
     })?;
+    refused.map_err(|reason| FormatError::Malformed(reason.into()))?;
     Ok(state)
 }
 
@@ -54,6 +61,8 @@ pub(super) enum Part<'a> {
     Header(&'a Header, Codec),
     /// A key and what it holds; keys rise.
     Record(Key, Item),
+    /// Something remembered of a write; comes after the keys.
+    Remembered(Remembered),
 }
 
 /// Shows a whole file of `len` bytes, part by part. What was seen is worth nothing unless it ends
@@ -68,10 +77,23 @@ pub(super) fn visit(
     see(Part::Header(&header, codec));
     let mut read = Footer::default();
     let mut last: Option<Key> = None;
+    let mut remembered = 0;
     while let Some(head) = file.block_head()? {
         file.block(head, codec)?;
         let mut raw = &file.raw[..];
-        while let Some((key, item)) = next_record(&mut raw)? {
+        while let Some(record) = next_record(&mut raw)? {
+            let (key, item) = match record {
+                Record::Item(key, item) if remembered == 0 => (key, item),
+                Record::Item(key, _) => {
+                    let reason = format!("key {key:?} comes after what is remembered");
+                    return Err(FormatError::Malformed(reason).into());
+                }
+                Record::Remembered(thing) => {
+                    remembered += 1;
+                    see(Part::Remembered(thing));
+                    continue;
+                }
+            };
             if last.as_ref().is_some_and(|last| *last >= key) {
                 let reason = format!("key {key:?} is out of order");
                 return Err(FormatError::Malformed(reason).into());
@@ -85,6 +107,11 @@ pub(super) fn visit(
     }
     let footer = file.footer()?;
     let announced = Footer { keys: header.keys, bytes: header.bytes, blocks: read.blocks };
+    if remembered != header.remembered {
+        let reason =
+            format!("it remembers {remembered} writes, its header says {}", header.remembered);
+        return Err(FormatError::Malformed(reason).into());
+    }
     if read == footer && read == announced {
         return Ok(());
     }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::store::disk::{FileStream, OpenFile};
 use crate::store::snapshot::format::{
-    BlockHead, Checksum, Codec, Footer, Header, push_record, record_len,
+    BlockHead, Checksum, Codec, Footer, Header, push_record, push_remembered, record_len,
+    remembered_len,
 };
 use crate::store::state::State;
+use crate::types::codec;
 use crate::types::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SYNC_BYTES};
 
 /// Writes all of `state` to `out`. The caller syncs.
@@ -16,15 +18,24 @@ pub(super) fn write_state(state: &State, codec: Codec, out: impl Write) -> io::R
     out.section(&[&Header::of(state).encode(codec)])?;
     let mut footer = Footer { keys: state.keys(), bytes: state.bytes, blocks: 0 };
     let (mut raw, mut packed) = (Vec::with_capacity(SNAPSHOT_BLOCK_BYTES), Vec::new());
-    for (key, item) in &state.map {
-        // A block is closed before it grows too long; only a record that is too long by itself
-        // makes a longer one.
-        if !raw.is_empty() && raw.len() + record_len(key, item) > SNAPSHOT_BLOCK_BYTES {
-            out.block(codec, &raw, &mut packed)?;
+    // A block is closed before it grows too long; only a record that is too long by itself makes a
+    // longer one.
+    let mut make_room = |raw: &mut Vec<u8>, out: &mut Sections<_>, len| {
+        if !raw.is_empty() && raw.len() + len > SNAPSHOT_BLOCK_BYTES {
+            out.block(codec, raw, &mut packed)?;
             footer.blocks += 1;
             raw.clear();
         }
+        io::Result::Ok(())
+    };
+    for (key, item) in &state.map {
+        make_room(&mut raw, &mut out, record_len(key, item))?;
         push_record(&mut raw, key, item);
+    }
+    for thing in state.answers.remembered() {
+        let encoded = codec::encode(&thing);
+        make_room(&mut raw, &mut out, remembered_len(&encoded))?;
+        push_remembered(&mut raw, &encoded);
     }
     if !raw.is_empty() {
         out.block(codec, &raw, &mut packed)?;

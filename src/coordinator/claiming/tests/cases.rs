@@ -85,7 +85,9 @@ fn show_proposal(proposal: &Proposal) -> String {
         Action::Found { .. }
         | Action::Put { .. }
         | Action::Delete { .. }
-        | Action::Conditional { .. } => "?",
+        | Action::Conditional { .. }
+        | Action::OpenSession { .. }
+        | Action::Once { .. } => "?",
     };
     format!("{action} {}", proposal.group.name)
 }
@@ -117,7 +119,9 @@ fn the_claims_hold_the_whole_topology_and_share_the_ring() {
             | Action::Found { .. }
             | Action::Put { .. }
             | Action::Delete { .. }
-            | Action::Conditional { .. } => None,
+            | Action::Conditional { .. }
+            | Action::OpenSession { .. }
+            | Action::Once { .. } => None,
         })
         .collect();
     let expected = Topology { cluster: UNUSED, ..ring(99, 1, &[1, 2]) };

@@ -389,7 +389,9 @@ fn message(proposal: &Proposal, cluster: ClusterId) -> Message {
         Action::Found { .. }
         | Action::Put { .. }
         | Action::Delete { .. }
-        | Action::Conditional { .. } => {
+        | Action::Conditional { .. }
+        | Action::OpenSession { .. }
+        | Action::Once { .. } => {
             panic!("not a change of the ring: {proposal:?}")
         }
     };

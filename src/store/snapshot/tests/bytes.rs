@@ -286,8 +286,8 @@ fn what_a_newer_program_wrote_is_not_called_damaged() {
     };
     let zstd = forged(10, 2);
     assert!(zstd.is_unsupported() && zstd.to_string().contains("codec 2 (zstd)"), "{zstd}");
-    let newer = forged(8, 2);
-    assert!(newer.is_unsupported() && newer.to_string().contains("format 2"), "{newer}");
+    let newer = forged(8, 3);
+    assert!(newer.is_unsupported() && newer.to_string().contains("format 3"), "{newer}");
     assert!(!forged(0, b'x').is_unsupported());
     // Without its checksum the same byte is damage.
     let mut bent = encoded(&State::default(), Codec::Lz4);
