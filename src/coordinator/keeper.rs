@@ -7,7 +7,7 @@
 //! most one line a second about what it waits for, and holds nothing that is not found again by
 //! asking.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl<P: Peers> Keeper<P> {
         let rounds = async {
             loop {
                 let pause = self.round().await;
-                shared.rounds.send_modify(|rounds| *rounds += 1);
+                shared.rounds.notify_waiters();
                 tokio::time::sleep(pause.min(ASK_PAUSE_MIN)).await;
                 let rest = pause.saturating_sub(ASK_PAUSE_MIN);
                 // Woken early or not, another round follows.
@@ -169,7 +169,7 @@ impl<P: Peers> Keeper<P> {
     }
 
     fn forget_lanes(&self, known: &BTreeSet<String>) {
-        let mut targets: HashSet<Target> =
+        let mut targets: BTreeSet<Target> =
             known.iter().map(|url| Target { url: url.clone(), node: None, group: None }).collect();
         if let Ok(active) = self.shared.active() {
             for roster in &active.rosters {
@@ -243,11 +243,9 @@ impl<P: Peers> Keeper<P> {
                 tracing::info!(reason, "waiting for the ring");
             }
         }
-        self.shared.standing.send_if_modified(|standing| {
-            let changed = standing.refused != refused || standing.reason != reason;
+        self.shared.stand(|standing| {
             standing.refused = refused;
             standing.reason = reason;
-            changed
         });
     }
 
@@ -269,7 +267,7 @@ impl<P: Peers> Keeper<P> {
             }
         }
         tracing::info!(%cluster, epoch, vnodes, groups = active.rosters.len(), "serving the ring");
-        self.shared.standing.send_modify(|standing| {
+        self.shared.stand(|standing| {
             standing.active = Some(Arc::new(active));
             standing.refused = false;
         });

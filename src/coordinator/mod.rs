@@ -104,15 +104,14 @@ impl<P: Peers> Coordinator<P> {
 
     /// Waits until requests for every key can succeed.
     pub async fn until_ready(&self) {
-        let mut rounds = self.shared.rounds.subscribe();
         loop {
+            let ended = self.shared.rounds.notified();
             let state = self.ready();
             if state.ready && state.reason.is_none() {
                 return;
             }
             self.shared.hurry.notify_one();
-            // The sender lives as long as this coordinator, so an error can't be.
-            drop(rounds.changed().await);
+            ended.await;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Peers`] is what the coordinator needs of the network; tests put groups of their own behind it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,14 +25,14 @@ pub trait Peers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Reply, CallError>> + Send;
 
     /// Forgets all other targets.
-    fn keep(&self, targets: &HashSet<Target>);
+    fn keep(&self, targets: &BTreeSet<Target>);
 }
 
 /// Calls over rpc.
 #[derive(Debug)]
 pub struct Lanes {
     dialer: Dialer,
-    callers: Mutex<HashMap<Target, Caller>>,
+    callers: Mutex<BTreeMap<Target, Caller>>,
 }
 
 impl Lanes {
@@ -68,7 +68,7 @@ impl Peers for Lanes {
         }
     }
 
-    fn keep(&self, targets: &HashSet<Target>) {
+    fn keep(&self, targets: &BTreeSet<Target>) {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         callers.retain(|target, _| targets.contains(target));
     }

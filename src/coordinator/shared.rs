@@ -1,10 +1,10 @@
 //! What requests and the keeper share: the ring that is served, the way to replicas, and the one
 //! attempt that all of them are made of.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::coordinator::peers::Peers;
 use crate::coordinator::ring::Ring;
@@ -66,12 +66,14 @@ pub(in crate::coordinator) struct Standing {
 pub(in crate::coordinator) struct Shared<P> {
     /// The way to replicas.
     pub(in crate::coordinator) peers: P,
-    /// How far the coordinator is.
-    pub(in crate::coordinator) standing: watch::Sender<Standing>,
     /// Makes the keeper ask at once.
     pub(in crate::coordinator) hurry: Notify,
-    /// How many rounds of asking have ended.
-    pub(in crate::coordinator) rounds: watch::Sender<u64>,
+    /// Wakes whoever waits for the end of a round of asking.
+    pub(in crate::coordinator) rounds: Notify,
+    standing: RwLock<Standing>,
+    /// Wakes whoever waits for another standing, in the order in which they came: a `watch` of tokio
+    /// draws the order, and a simulation could not have the same run again.
+    changed: Notify,
 }
 
 /// What is asked of a group: how the request is made, for the milliseconds that are left for it,
@@ -89,15 +91,37 @@ impl<P: Peers> Shared<P> {
     /// Nothing is known yet.
     pub(in crate::coordinator) fn new(peers: P) -> Self {
         let reason = "no shard has answered yet".into();
-        let standing = Standing { active: None, reason, refused: false };
-        let standing = watch::Sender::new(standing);
-        Self { peers, standing, hurry: Notify::new(), rounds: watch::Sender::new(0) }
+        let standing = RwLock::new(Standing { active: None, reason, refused: false });
+        let [hurry, rounds, changed] = [(); 3].map(|()| Notify::new());
+        Self { peers, hurry, rounds, standing, changed }
+    }
+
+    fn standing(&self) -> RwLockReadGuard<'_, Standing> {
+        self.standing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ring that is served now, or why there is none.
     pub(in crate::coordinator) fn active(&self) -> Result<Arc<Active>, Error> {
-        let standing = self.standing.borrow();
+        let standing = self.standing();
         standing.active.clone().ok_or_else(|| Error::unavailable(&standing.reason))
+    }
+
+    /// Changes how far the coordinator is.
+    pub(in crate::coordinator) fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        change(&mut self.standing.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until it stands as `wanted`.
+    async fn until(&self, wanted: impl Fn(&Standing) -> bool) {
+        loop {
+            // Before the look: a change right after it wakes this one too.
+            let changed = self.changed.notified();
+            if wanted(&self.standing()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// The ring that is served, waiting until `deadline` for one unless that is in vain.
@@ -105,8 +129,7 @@ impl<P: Peers> Shared<P> {
         &self,
         deadline: Deadline,
     ) -> Result<Arc<Active>, Error> {
-        let mut standing = self.standing.subscribe();
-        let settled = standing.wait_for(|now| now.active.is_some() || now.refused);
+        let settled = self.until(|now| now.active.is_some() || now.refused);
         // In time or not, and whatever it was: what holds now is the answer.
         drop(tokio::time::timeout_at(deadline.instant().into(), settled).await);
         self.active()
@@ -122,10 +145,8 @@ impl<P: Peers> Shared<P> {
     ) -> Arc<Active> {
         self.hurry.notify_one();
         let wanted = epoch.max(old.topology.epoch + 1);
-        let mut standing = self.standing.subscribe();
-        let newer = standing.wait_for(|now| {
-            now.active.as_ref().is_some_and(|active| active.topology.epoch >= wanted)
-        });
+        let newer = self
+            .until(|now| now.active.as_ref().is_some_and(|active| active.topology.epoch >= wanted));
         // The pause is over or it is there: both go on with what is there.
         drop(tokio::time::timeout(pause, newer).await);
         self.active().unwrap_or_else(|_| Arc::clone(old))

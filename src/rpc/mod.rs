@@ -49,7 +49,7 @@ use crate::types::ids::{GroupId, NodeId};
 use crate::types::peer::{Hello, Reply, Request};
 
 /// Whom a connection is for.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Target {
     /// The process's URL, `http://host:port`.
     pub url: String,

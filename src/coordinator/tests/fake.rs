@@ -1,7 +1,7 @@
 //! Groups without a network: they follow the store's rules about claims and ownership, know their
 //! leader, and fail as they are told to.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::coordinator::peers::Peers;
@@ -137,7 +137,7 @@ impl Peers for Net {
         Err(CallError::Lost(format!("{} did not answer in time", target.url)))
     }
 
-    fn keep(&self, _targets: &HashSet<Target>) {}
+    fn keep(&self, _targets: &BTreeSet<Target>) {}
 }
 
 impl Group {
