@@ -17,9 +17,9 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("bench", &["types", "client"]),
     ("fuzz", &["types", "rpc", "store"]),
     ("raft", &["types", "planted", "rpc", "store"]),
-    ("sim", &["types", "planted", "rpc", "store", "raft"]),
     ("api", &["types", "rpc", "raft"]),
     ("coordinator", &["types", "planted", "rpc", "api"]),
+    ("sim", &["types", "planted", "rpc", "store", "raft", "api", "coordinator"]),
     ("server", &["types", "rpc", "store", "raft", "api", "coordinator"]),
     ("cli", &["types", "planted", "store", "client", "bench", "server"]),
 ];

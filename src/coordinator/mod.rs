@@ -61,6 +61,8 @@ use crate::types::key::Key;
 use crate::types::kv::{Consistency, KvReply, KvRequest};
 use crate::types::limits::ROUTE_MARGIN;
 use crate::types::peer::{Reply, Request};
+#[cfg(any(test, feature = "simulation"))]
+use crate::types::topology::Topology;
 
 pub use self::peers::Peers;
 
@@ -100,6 +102,12 @@ impl<P: Peers> Coordinator<P> {
         let keeper = Keeper::new(Arc::clone(&shared), given.collect(), vnodes);
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run(shutdown)));
         Self { shared, _keeper: keeper }
+    }
+
+    /// Looks at the topology that is served by, if there is one.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn topology<T>(&self, look: impl FnOnce(&Topology) -> T) -> Option<T> {
+        self.shared.active().ok().map(|active| look(&active.topology))
     }
 
     /// Waits until requests for every key can succeed.

@@ -1,6 +1,12 @@
-//! Clients of the group: each makes one request after the other, of any replica that may lead,
-//! and tells the history what it was told.
+//! Clients: each makes one request after the other and tells the history what it was told.
+//!
+//! Without coordinators they ask whichever replica may lead. With some they ask one of them, and now
+//! and then a replica of any group, which must refuse what its group does not own. Not before a
+//! coordinator has answered, though: until its ring is claimed a group takes every key, and one with
+//! keys of others can't be claimed.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +31,10 @@ pub(in crate::sim) const KEYS: usize = 6;
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// The longest pause of a client, in milliseconds.
 const PAUSE_MS_MAX: u64 = 25;
+/// How many of a hundred requests go to a replica though there are coordinators.
+const DIRECT_PERCENT: usize = 18;
+/// How many of a hundred requests go to somebody else than last time.
+const WANDER_PERCENT: usize = 5;
 /// The most bytes that a value is padded with.
 const PADDING_MAX: u64 = 300;
 
@@ -32,17 +42,40 @@ const PADDING_MAX: u64 = 300;
 pub(in crate::sim) struct Clients {
     net: Net,
     callers: Vec<Caller>,
+    replicas: Range<Place>,
+    coordinators: Range<Place>,
+    /// Whether a coordinator has carried a request out: every group has its claim, for good.
+    claimed: AtomicBool,
     history: Mutex<History>,
 }
 
+/// Whom a client asks next.
+enum Next {
+    /// The same: all is well.
+    Same,
+    /// The leader.
+    Leader(Place),
+    /// Somebody else.
+    Another,
+}
+
 impl Clients {
-    /// Clients at `place` of so many nodes.
-    pub(in crate::sim) fn new(net: &Net, place: Place, nodes: usize) -> Arc<Self> {
+    /// Clients of so many replicas, and of the coordinators that have the next places; their own is
+    /// behind those.
+    pub(in crate::sim) fn new(net: &Net, replicas: usize, coordinators: usize) -> Arc<Self> {
+        let place = replicas + coordinators;
         let connect = Arc::new(net::From { net: net.clone(), place });
         let dialer = Dialer::over(connect, None);
         let target = |node| Target { url: net::url(node), node: None, group: None };
-        let callers = (0..nodes).map(|node| Caller::new(dialer.clone(), target(node))).collect();
-        Arc::new(Self { net: net.clone(), callers, history: Mutex::default() })
+        let callers = (0..place).map(|node| Caller::new(dialer.clone(), target(node))).collect();
+        Arc::new(Self {
+            net: net.clone(),
+            callers,
+            replicas: 0..replicas,
+            coordinators: replicas..place,
+            claimed: AtomicBool::new(false),
+            history: Mutex::default(),
+        })
     }
 
     /// What they did and were told.
@@ -58,7 +91,7 @@ impl Clients {
     }
 
     async fn work(self: Arc<Self>) {
-        let mut leader = 0;
+        let (mut coordinator, mut leader) = (one_of(&self.coordinators), 0);
         loop {
             tokio::time::sleep(Duration::from_millis(host::random() % PAUSE_MS_MAX)).await;
             let key = below(KEYS);
@@ -72,22 +105,24 @@ impl Clients {
                 55..85 => (Kind::Read, Consistency::Linearizable),
                 _ => (Kind::Read, Consistency::Lease),
             };
-            // Now and then somebody who does not lead.
-            let node = if below(20) == 0 { below(self.callers.len()) } else { leader };
-            if let Err(Some(hint)) = self.request(node, key, kind, consistency).await {
-                leader = hint;
+            let claimed = self.claimed.load(Ordering::SeqCst);
+            let direct = self.coordinators.is_empty() || (claimed && below(100) < DIRECT_PERCENT);
+            let (usual, all) = if direct {
+                (&mut leader, &self.replicas)
+            } else {
+                (&mut coordinator, &self.coordinators)
+            };
+            let node = if below(100) < WANDER_PERCENT { one_of(all) } else { *usual };
+            match self.request(node, key, kind, consistency).await {
+                Next::Same => {}
+                Next::Leader(leader) => *usual = leader,
+                Next::Another => *usual = one_of(all),
             }
         }
     }
 
-    /// Makes one request of a node; if it does not succeed, whom to ask the next time.
-    async fn request(
-        &self,
-        node: Place,
-        key: usize,
-        kind: Kind,
-        consistency: Consistency,
-    ) -> Result<(), Option<Place>> {
+    /// Makes one request of a node.
+    async fn request(&self, node: Place, key: usize, kind: Kind, consistency: Consistency) -> Next {
         let id = self.history().begin(key, kind);
         self.net.note(format_args!("{id} {kind:?} key {key} {consistency:?} at {node}"));
         let name = Key::new(format!("key-{key}")).expect("it is short");
@@ -105,7 +140,9 @@ impl Clients {
         let answer = self.callers[node].call(&request, deadline).await;
         self.net.note(format_args!("{id} {}", shown(&answer)));
         let mut history = self.history();
-        let other = Some(below(self.callers.len()));
+        if matches!(answer, Ok(Reply::Kv(Ok(_)))) && self.coordinators.contains(&node) {
+            self.claimed.store(true, Ordering::SeqCst);
+        }
         match answer {
             Ok(Reply::Kv(Ok(KvReply::Written(written)))) => {
                 if kind == Kind::Delete && !written.existed {
@@ -113,54 +150,66 @@ impl Clients {
                 } else {
                     history.written(id, written.version);
                 }
-                Ok(())
+                Next::Same
             }
             Ok(Reply::Kv(Ok(KvReply::Read(read)))) => {
                 match &read.item {
                     Some(item) => history.found(id, written_by(item), item.version),
                     None => history.found_nothing(id),
                 }
-                Ok(())
+                Next::Same
             }
             Ok(Reply::Kv(Err(error))) => {
                 match error.outcome() {
                     WriteOutcome::NotApplied => history.refused(id),
                     WriteOutcome::Unknown => history.unknown(id),
                 }
-                if let Error::NotLeader { leader: Some(leader) } = &error {
-                    return Err(net::place_of(&leader.url));
+                match error {
+                    Error::NotLeader { leader: Some(leader) } => {
+                        net::place_of(&leader.url).map_or(Next::Another, Next::Leader)
+                    }
+                    Error::VersionMismatch { .. } => Next::Same,
+                    _ => Next::Another,
                 }
-                let stays = matches!(error, Error::VersionMismatch { .. });
-                Err(other.filter(|_| !stays))
             }
             Ok(_) | Err(CallError::NotSent(_) | CallError::Overloaded(_)) => {
                 history.refused(id);
-                Err(other)
+                Next::Another
             }
             Err(CallError::Lost(_)) => {
                 history.unknown(id);
-                Err(other)
+                Next::Another
             }
         }
     }
 
-    /// Asks around until every key was read and one was written, all with success.
-    pub(in crate::sim) async fn read_all(
-        self: Arc<Self>,
-        done: Arc<std::sync::atomic::AtomicBool>,
-    ) {
-        for key in 0..KEYS {
-            for kind in [Kind::Read, Kind::Put, Kind::Read] {
-                let mut node = 0;
-                while let Err(hint) = self.request(node, key, kind, Consistency::Linearizable).await
-                {
-                    node = hint.unwrap_or(node);
-                    tokio::time::sleep(Duration::from_millis(PAUSE_MS_MAX)).await;
+    /// Asks around until every key was read and written with success, through each coordinator if
+    /// there are any.
+    pub(in crate::sim) async fn read_all(self: Arc<Self>, done: Arc<AtomicBool>) {
+        let direct = self.coordinators.is_empty();
+        let ways = if direct { 0..1 } else { self.coordinators.clone() };
+        for way in ways {
+            for key in 0..KEYS {
+                for kind in [Kind::Read, Kind::Put, Kind::Read] {
+                    let mut node = way;
+                    loop {
+                        match self.request(node, key, kind, Consistency::Linearizable).await {
+                            Next::Same => break,
+                            Next::Leader(leader) => node = leader,
+                            Next::Another if direct => node = one_of(&self.replicas),
+                            Next::Another => {}
+                        }
+                        tokio::time::sleep(Duration::from_millis(PAUSE_MS_MAX)).await;
+                    }
                 }
             }
         }
-        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        done.store(true, Ordering::SeqCst);
     }
+}
+
+fn one_of(places: &Range<Place>) -> Place {
+    places.start + below(places.len())
 }
 
 fn below(bound: usize) -> usize {

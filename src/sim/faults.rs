@@ -1,7 +1,7 @@
 //! What goes wrong, and when: drawn from the seed, one thing after the other.
 //!
 //! Each run has a mix of its own, some kinds often, others never (swarm testing, Groce et al.,
-//! ISSTA '12), so that rare pairs meet. Nothing here asks more of the group than it promises: a
+//! ISSTA '12), so that rare pairs meet. Nothing here asks more of a group than it promises: a
 //! disk is taken away only while no other's replacement is on its way.
 
 use std::fmt;
@@ -19,6 +19,8 @@ use crate::store::disk::platters::Loss;
 enum Kind {
     Kill,
     KillAll,
+    /// Asked to, in good order.
+    Stop,
     PowerLoss,
     PowerLossAll,
     /// At a step of the disk: between a write and its sync, for example.
@@ -36,9 +38,10 @@ enum Kind {
     HealNetwork,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Kill,
     Kind::KillAll,
+    Kind::Stop,
     Kind::PowerLoss,
     Kind::PowerLossAll,
     Kind::PowerLossAtStep,
@@ -108,6 +111,7 @@ impl Faults {
         let others: Vec<Place> = others.collect();
         match kind {
             Kind::Kill => self.end(now, &mut nodes[at], End::Killed),
+            Kind::Stop => nodes[at].stop(),
             Kind::KillAll => nodes.iter_mut().for_each(|node| self.end(now, node, End::Killed)),
             Kind::PowerLoss => {
                 let loss = self.loss();
@@ -177,16 +181,7 @@ impl Faults {
 
     /// A replica was lost with all it had acknowledged; the rest of the group must have it all.
     fn wipe(&mut self, at: Place, now: u64, net: &Net, nodes: &mut [Node]) {
-        // The group must have formed, not be this one alone, and be between no two configurations:
-        // of a joint one, both need their majority, and the old one counts whoever was wiped before.
-        let seen: Vec<_> = nodes.iter().map(|node| node.inspect(None)).collect();
-        let settled = seen.iter().all(|one| {
-            let one = one.as_ref().filter(|one| one.voter);
-            one.is_some_and(|one| {
-                seen[0].as_ref().is_some_and(|of| of.membership == one.membership)
-            })
-        });
-        if nodes.len() == 1 || !settled {
+        if !can_spare_one(nodes[at].group(), nodes) {
             return;
         }
         net.note(format_args!("the disk of {at} is gone"));
@@ -245,6 +240,19 @@ impl Faults {
             }
         }
     }
+}
+
+/// Whether any disk of this group may be lost. It must have formed, not be this one alone, and be
+/// between no two configurations: of a joint one, both need their majority, and the old one counts
+/// whoever was wiped before.
+fn can_spare_one(group: Option<usize>, nodes: &[Node]) -> bool {
+    let members = nodes.iter().filter(|node| group.is_some() && node.group() == group);
+    let seen: Vec<_> = members.map(|node| node.inspect(None)).collect();
+    let settled = seen.iter().all(|one| {
+        let one = one.as_ref().filter(|one| one.voter);
+        one.is_some_and(|one| seen[0].as_ref().is_some_and(|of| of.membership == one.membership))
+    });
+    seen.len() > 1 && settled
 }
 
 impl fmt::Debug for Faults {

@@ -1,4 +1,5 @@
-//! What must hold inside the replicas, whatever happens outside; looked at each millisecond.
+//! What must hold inside the replicas of a group, whatever happens outside, and between
+//! coordinators ([`Rings`]); looked at each millisecond.
 //!
 //! After the figure 3 of the Raft paper (Ongaro and Ousterhout, 2014), in the terms of this
 //! implementation, whose log ids carry the leader beside the term, so that a term may see more than
@@ -20,6 +21,7 @@ use crate::sim::net::Place;
 use crate::sim::node::Node;
 use crate::types::codec;
 use crate::types::ids::{Index, LogId, NodeId, StateHash, Term, Vote};
+use crate::types::topology::{Epoch, Topology};
 
 /// What was seen of one replica the last time.
 struct Seen {
@@ -32,7 +34,7 @@ struct Seen {
 /// Names an entry, so that ids of one term are in order.
 type EntryId = (Term, NodeId, Index);
 
-/// Everything that was ever seen.
+/// Everything that was ever seen of one group.
 #[derive(Default)]
 pub(in crate::sim) struct Invariants {
     seen: BTreeMap<Place, Seen>,
@@ -186,4 +188,26 @@ fn goes_on(what: &str, before: Option<LogId>, now: Option<LogId>) -> Result<(), 
         return Err(format!("{what} goes back from {before:?} to {now:?}"));
     }
     Ok(())
+}
+
+/// What coordinators have served by: one epoch has one topology, so they never disagree on a key.
+#[derive(Default)]
+pub(in crate::sim) struct Rings(BTreeMap<Epoch, Topology>);
+
+impl Rings {
+    /// Looks at one coordinator; what is wrong, if anything.
+    pub(in crate::sim) fn check(&mut self, node: &Node) -> Result<(), String> {
+        let look = |topology: &Topology| match self.0.get(&topology.epoch) {
+            Some(known) if known == topology => Ok(()),
+            Some(known) => {
+                let place = node.place;
+                Err(format!("one ring: {place} serves by {topology:?}, another by {known:?}"))
+            }
+            None => {
+                self.0.insert(topology.epoch, topology.clone());
+                Ok(())
+            }
+        };
+        node.topology(look).unwrap_or(Ok(()))
+    }
 }

@@ -100,7 +100,7 @@ fn minutes(ms: u64) -> String {
 }
 
 fn show(seed: u64, options: Options, report: Report) {
-    let Report { hash, events, violations, nodes, requests, faults, virtual_ms, .. } = report;
+    let Report { hash, events, violations, cluster, requests, faults, virtual_ms, .. } = report;
     // Only what has failed is worth running twice.
     let trace = if options.keep_trace {
         report.trace
@@ -116,7 +116,7 @@ fn show(seed: u64, options: Options, report: Report) {
         say(&line);
     }
     say(&format!(
-        "seed {seed}: hash {hash:016x}, {events} events, {nodes} nodes, {virtual_ms} ms, \
+        "seed {seed}: hash {hash:016x}, {events} events, {cluster}, {virtual_ms} ms, \
          {} of {} requests answered, {faults} faults",
         requests.1, requests.0
     ));

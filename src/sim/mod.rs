@@ -1,9 +1,11 @@
-//! Whole groups in one thread, on virtual time, with all randomness from one seed: what a group
-//! promises, in any weather, a thousand times a minute.
+//! Whole clusters in one thread, on virtual time, with all randomness from one seed: what groups
+//! and coordinators promise, in any weather, hundreds of times a minute.
 //!
 //! ```text
 //! run        one millisecond after the other: network, faults, nodes, clients, a look at all
-//! node       a machine: the real replica, its disk, its clocks        raft, store
+//! layout     what the cluster consists of
+//! node       a machine: its disk, its clocks, and on it                raft, store
+//! process    the real replica or coordinator                           coordinator
 //! net        connections as TCP shows them: late, held back, reset    rpc
 //! faults     what goes wrong                         clients, history   what must not be seen
 //! invariants what must hold inside                   trace              what happened, as one hash
@@ -11,8 +13,8 @@
 //!
 //! Nothing is simulated but what surrounds a process: its disk, clocks, randomness, threads and
 //! the network (`types::host`, `raft::Surroundings`). Raft, the log, snapshots, rpc with its
-//! frames, handshakes and time limits run as they are. HTTP is left out, and metadata (`sled`) is
-//! a few bytes in memory.
+//! frames, handshakes and time limits, coordinators run as they are. HTTP is left out, so that a
+//! coordinator answers clients over rpc, and metadata (`sled`) is a few bytes in memory.
 //!
 //! The same seed gives the same run, byte for byte, on any machine: [`Report::hash`] is the proof.
 //! A seed that fails fails again. Compiled only for tests and with the feature `simulation`.
@@ -21,8 +23,11 @@ mod clients;
 mod faults;
 mod history;
 mod invariants;
+mod layout;
+mod machine;
 mod net;
 mod node;
+mod process;
 mod trace;
 
 #[cfg(test)]
@@ -32,15 +37,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 
 use crate::sim::clients::Clients;
 use crate::sim::faults::Faults;
-use crate::sim::invariants::Invariants;
+use crate::sim::invariants::{Invariants, Rings};
+use crate::sim::layout::Layout;
+use crate::sim::machine::{Machine, Steps};
 use crate::sim::net::Net;
-use crate::sim::node::{End, Ended, Machine, Node, Steps};
+use crate::sim::node::{End, Node};
+use crate::sim::process::Ended;
 
-/// How long a group may take to serve again when nothing is wrong any more, in milliseconds.
+/// How long the cluster may take to serve again when nothing is wrong any more, in milliseconds.
 const HEALING_MS_MAX: u64 = 60_000;
 /// The most violations that a run goes on with.
 const VIOLATIONS_MAX: usize = 8;
@@ -69,8 +77,8 @@ pub struct Report {
     pub events: u64,
     /// What must not have been.
     pub violations: Vec<String>,
-    /// Replicas of the group.
-    pub nodes: usize,
+    /// What the cluster consisted of.
+    pub cluster: String,
     /// Requests that were made, and those that succeeded.
     pub requests: (u64, u64),
     /// Things that went wrong.
@@ -93,7 +101,10 @@ struct Run {
     steps: Steps,
     clients: Arc<Clients>,
     faults: Faults,
-    invariants: Invariants,
+    /// Of each group.
+    invariants: Vec<Invariants>,
+    rings: Rings,
+    layout: Layout,
     violations: Vec<String>,
 }
 
@@ -117,16 +128,18 @@ impl Run {
         if options.keep_trace {
             net.trace(trace::Trace::keep);
         }
-        let count = [1, 3, 3, 3, 3, 5][rng.random_range(0..6_usize)];
+        let layout = Layout::draw(&mut rng);
+        let roles = layout.roles(&mut rng).into_iter().enumerate();
         let mut nodes: Vec<Node> =
-            (0..count).map(|place| Node::new(&net, place, count, rng.next_u64())).collect();
+            roles.map(|(place, role)| Node::new(&net, place, role, rng.next_u64())).collect();
         nodes.iter_mut().for_each(Node::start);
-        let clients = Clients::new(&net, count, count);
+        let clients = Clients::new(&net, layout.replicas(), layout.coordinators);
         let steps = Steps::new(&Machine::new(rng.next_u64()));
         let faults = Faults::new(rng.next_u64());
-        net.note(format_args!("{count} nodes, {faults:?}"));
-        let (invariants, violations) = (Invariants::default(), Vec::new());
-        Self { now: 0, net, nodes, steps, clients, faults, invariants, violations }
+        net.note(format_args!("{layout}, {faults:?}"));
+        let invariants = layout.groups.iter().map(|_| Invariants::default()).collect();
+        let (rings, violations) = (Rings::default(), Vec::new());
+        Self { now: 0, net, nodes, steps, clients, faults, invariants, rings, layout, violations }
     }
 
     /// Lets a millisecond go by.
@@ -145,6 +158,10 @@ impl Run {
                     let loss = self.faults.loss();
                     self.faults.end(self.now, node, End::PowerLoss(loss));
                 }
+                Ended::Stopped => {
+                    self.net.note(format_args!("{place} has stopped"));
+                    self.faults.end(self.now, node, End::Killed);
+                }
                 Ended::ByItself(reason) => {
                     self.net.note(format_args!("{place} has ended: {reason}"));
                     self.violations.push(format!("node {place} has ended by itself: {reason}"));
@@ -154,14 +171,16 @@ impl Run {
         }
         self.steps.step(1.0);
         for node in &self.nodes {
-            if let Err(violation) = self.invariants.check(node) {
-                self.violations.push(violation);
-            }
+            let checked = match node.group() {
+                Some(group) => self.invariants[group].check(node),
+                None => self.rings.check(node),
+            };
+            self.violations.extend(checked.err());
         }
         self.violations.append(&mut self.clients.history().violations);
     }
 
-    /// When nothing is wrong any more the group serves, and all replicas come to the same.
+    /// When nothing is wrong any more all is served, and the replicas of a group come to the same.
     fn heal(&mut self) {
         self.net.note(format_args!("nothing is wrong any more"));
         self.faults.stop(&self.net, &mut self.nodes);
@@ -170,14 +189,15 @@ impl Run {
         self.steps.spawn(Arc::clone(&self.clients).read_all(Arc::clone(&served)));
         while self.violations.len() < VIOLATIONS_MAX {
             self.advance(false);
-            if served.load(Ordering::SeqCst) && self.all_vote() {
+            let back = (0..self.invariants.len()).all(|group| self.all_vote(group));
+            if served.load(Ordering::SeqCst) && back {
                 return;
             }
             if self.now >= until {
                 let what = if served.load(Ordering::SeqCst) {
                     "not all replicas are back"
                 } else {
-                    "the group does not serve"
+                    "not all is served"
                 };
                 let what = format!("healing: {what} after {HEALING_MS_MAX} ms");
                 self.violations.push(what);
@@ -190,9 +210,10 @@ impl Run {
         }
     }
 
-    /// Whether every replica votes, and all have applied all but what was written just now.
-    fn all_vote(&self) -> bool {
-        let seen: Vec<_> = self.nodes.iter().map(|node| node.inspect(None)).collect();
+    /// Whether every replica of a group votes, and has applied all but what was written just now.
+    fn all_vote(&self, group: usize) -> bool {
+        let members = self.nodes.iter().filter(|node| node.group() == Some(group));
+        let seen: Vec<_> = members.map(|node| node.inspect(None)).collect();
         let newest = seen.iter().flatten().filter_map(|seen| seen.applied).max();
         let near = |index: u64| newest.is_some_and(|newest| newest.index <= index + 20);
         seen.iter().all(|seen| {
@@ -209,11 +230,11 @@ impl Run {
             hash,
             events,
             violations: self.violations.clone(),
-            nodes: self.nodes.len(),
+            cluster: self.layout.to_string(),
             requests: (history.requests(), history.answered),
             faults: self.faults.count,
-            elected: self.invariants.elected,
-            compared: self.invariants.compared,
+            elected: self.invariants.iter().map(|group| group.elected).sum(),
+            compared: self.invariants.iter().map(|group| group.compared).sum(),
             virtual_ms: self.now,
             trace,
         };

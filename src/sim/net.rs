@@ -179,6 +179,20 @@ impl Net {
         }
     }
 
+    /// Nobody listens at `place` any more; who was not let in yet is reset.
+    pub(in crate::sim) fn close(&self, place: Place) {
+        let mut inner = self.lock();
+        let Some(host) = inner.hosts.get_mut(&place) else { return };
+        host.listens = false;
+        host.acceptor = None;
+        for conn in std::mem::take(&mut host.backlog) {
+            inner.send(conn, 1, Piece::Reset);
+            if let Some(conn) = inner.conns.get_mut(&conn) {
+                conn.ways[1].closed = true;
+            }
+        }
+    }
+
     /// The machine at `place` has its power again, and knows nothing of its connections.
     pub(in crate::sim) fn power_on(&self, place: Place) {
         let mut inner = self.lock();

@@ -1,5 +1,5 @@
-//! One simulated machine and the replica that runs on it: the real one, on a simulated disk, clock
-//! and network.
+//! One simulated machine and what runs on it, a replica or a coordinator: the real one, on a
+//! simulated disk, clock and network.
 //!
 //! Each process has a tokio runtime of its own, of one thread and with paused time, and does its
 //! work only while [`Node::step`] lets it: so its clock goes as fast as we like, it can be paused,
@@ -7,28 +7,27 @@
 //! ([`Platters`]): after the process has ended, all that was written; after the machine has lost
 //! its power, what was synced and any part of the rest.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
-use tokio::runtime::{Builder, Runtime};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::raft::{Files, Inspection, Replica, ReplicaOptions, Surroundings, Timing};
-use crate::rpc::{self, Dialer};
+use crate::coordinator::CoordinatorOptions;
+use crate::raft::{Files, Inspection, ReplicaOptions, Surroundings, Timing};
+use crate::rpc::Dialer;
+use crate::sim::machine::{Machine, Steps, Wall};
 use crate::sim::net::{self, Net, Place};
+use crate::sim::process::{self, Ended, Face, Outside, lock};
 use crate::store::disk::Disk;
 use crate::store::disk::platters::{Loss, Platters};
 use crate::store::disk::simulated::Simulated;
 use crate::store::meta::Meta;
-use crate::types::clock::{Clock, TimestampMs};
+use crate::types::clock::Clock;
 use crate::types::host::{self, Host};
 use crate::types::log::Entry;
+use crate::types::topology::Topology;
 
 /// Where a replica keeps its data.
 const DATA: &str = "/data";
@@ -37,109 +36,13 @@ const SEGMENT_BYTES: u64 = 32 * 1024;
 /// Small, so that snapshots are taken and sent.
 const SNAPSHOT_LOG_BYTES: u64 = 12 * 1024;
 const KEEP_LOG_ENTRIES: u64 = 40;
-/// What wall clocks show at the start of a run.
-const EPOCH_MS: i64 = 1_700_000_000_000;
-
-/// What a simulated process has from its machine.
-pub(in crate::sim) struct Machine {
-    rng: RefCell<StdRng>,
-    /// The longest time that a batch of the log takes to be written.
-    lag: Cell<Duration>,
-}
-
-impl Machine {
-    /// A machine with a fast disk.
-    pub(in crate::sim) fn new(seed: u64) -> Rc<Self> {
-        let rng = RefCell::new(StdRng::seed_from_u64(seed));
-        Rc::new(Self { rng, lag: Cell::default() })
-    }
-}
-
-impl Host for Machine {
-    fn now(&self) -> std::time::Instant {
-        Instant::now().into_std()
-    }
-
-    fn random(&self) -> u64 {
-        self.rng.borrow_mut().next_u64()
-    }
-
-    fn disk_lag(&self) -> Duration {
-        let lag = self.lag.get();
-        if lag.is_zero() { lag } else { self.rng.borrow_mut().random_range(Duration::ZERO..lag) }
-    }
-}
-
-/// The wall clock of one machine.
-#[derive(Default)]
-struct Wall {
-    elapsed_ms: AtomicI64,
-    skew_ms: AtomicI64,
-}
-
-impl Clock for Wall {
-    fn now_ms(&self) -> TimestampMs {
-        let offset = self.elapsed_ms.load(Ordering::SeqCst) + self.skew_ms.load(Ordering::SeqCst);
-        u64::try_from(EPOCH_MS + offset).unwrap_or_default()
-    }
-}
-
-/// A runtime that does its work in steps.
-pub(in crate::sim) struct Steps {
-    runtime: Runtime,
-    machine: Rc<Machine>,
-    start: Instant,
-    /// How far its clock has gone.
-    elapsed: f64,
-}
-
-impl Steps {
-    /// On this machine; its clock has not gone yet.
-    pub(in crate::sim) fn new(machine: &Rc<Machine>) -> Self {
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
-        let runtime = runtime.expect("a runtime without I/O can be made");
-        let start = runtime.block_on(async { Instant::now() });
-        Self { runtime, machine: Rc::clone(machine), start, elapsed: 0.0 }
-    }
-
-    /// Spawns a task.
-    pub(in crate::sim) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let _entered = host::enter(Rc::clone(&self.machine) as Rc<dyn Host>);
-        drop(self.runtime.spawn(task));
-    }
-
-    /// Works for so many milliseconds by its own clock.
-    pub(in crate::sim) fn step(&mut self, ms: f64) {
-        let _entered = host::enter(Rc::clone(&self.machine) as Rc<dyn Host>);
-        self.elapsed += ms;
-        let until = self.start + Duration::from_millis(whole(self.elapsed));
-        self.runtime.block_on(async move { tokio::time::sleep_until(until).await });
-    }
-
-    /// Has its clock go on without any work.
-    fn skip(&mut self, ms: f64) {
-        let _entered = host::enter(Rc::clone(&self.machine) as Rc<dyn Host>);
-        let before = whole(self.elapsed);
-        self.elapsed += ms;
-        let skipped = Duration::from_millis(whole(self.elapsed) - before);
-        self.runtime.block_on(async move { tokio::time::advance(skipped).await });
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "times are small and positive"
-)]
-fn whole(ms: f64) -> u64 {
-    ms as u64
-}
-
-/// What a process shows of itself.
-#[derive(Default)]
-struct Face {
-    replica: Option<Replica>,
-    ended: Option<String>,
+/// What runs on a machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::sim) enum Role {
+    /// A replica of the group with this number, whose others are at these URLs.
+    Replica { group: usize, peers: Vec<String> },
+    /// A coordinator of the groups behind these URLs.
+    Coordinator { shards: Vec<String>, vnodes: u32 },
 }
 
 /// A process that runs, or is paused.
@@ -148,6 +51,7 @@ struct Process {
     disk: Simulated,
     off: Arc<AtomicBool>,
     face: Arc<Mutex<Face>>,
+    stop: CancellationToken,
     paused: Option<f64>,
 }
 
@@ -160,20 +64,12 @@ pub(in crate::sim) enum End {
     PowerLoss(Loss),
 }
 
-/// How a process has ended that nobody has ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::sim) enum Ended {
-    /// Its machine has lost its power.
-    NoPower,
-    /// It can't go on, and says why.
-    ByItself(String),
-}
-
-/// One machine with its replica.
+/// One machine and what runs on it.
 pub(in crate::sim) struct Node {
     pub(in crate::sim) place: Place,
     /// Counts its processes.
     pub(in crate::sim) incarnation: u64,
+    role: Role,
     net: Net,
     machine: Rc<Machine>,
     wall: Arc<Wall>,
@@ -181,25 +77,31 @@ pub(in crate::sim) struct Node {
     rate: f64,
     platters: Platters,
     meta: Meta,
-    peers: Vec<String>,
     process: Option<Process>,
 }
 
 impl Node {
     /// A machine whose disk is empty, and no process yet.
-    pub(in crate::sim) fn new(net: &Net, place: Place, nodes: usize, seed: u64) -> Self {
-        let others = (0..nodes).filter(|other| *other != place);
+    pub(in crate::sim) fn new(net: &Net, place: Place, role: Role, seed: u64) -> Self {
         Self {
             place,
             incarnation: 0,
+            role,
             net: net.clone(),
             machine: Machine::new(seed),
             wall: Arc::default(),
             rate: 1.0,
             platters: empty_disk(),
             meta: Meta::in_memory(),
-            peers: others.map(net::url).collect(),
             process: None,
+        }
+    }
+
+    /// The group of its replica, if it runs one.
+    pub(in crate::sim) fn group(&self) -> Option<usize> {
+        match &self.role {
+            Role::Replica { group, .. } => Some(*group),
+            Role::Coordinator { .. } => None,
         }
     }
 
@@ -219,30 +121,42 @@ impl Node {
         let off = disk.power();
         self.incarnation += 1;
         self.net.listen(self.place, Arc::clone(&off));
-        let connect = net::From { net: self.net.clone(), place: self.place };
-        let surroundings = Surroundings {
-            clock: Arc::clone(&self.wall) as Arc<dyn Clock>,
-            dialer: Dialer::over(Arc::new(connect), None),
-            files: Files {
-                disk: Arc::new(disk.clone()),
-                meta: Some(self.meta.clone()),
-                segment_bytes: SEGMENT_BYTES,
-            },
-        };
         let face = Arc::<Mutex<Face>>::default();
+        let stop = CancellationToken::new();
+        let outside = Outside {
+            net: self.net.clone(),
+            place: self.place,
+            face: Arc::clone(&face),
+            stop: stop.clone(),
+        };
+        let connect = Arc::new(net::From { net: self.net.clone(), place: self.place });
+        let dialer = Dialer::over(connect, None);
         let steps = Steps::new(&self.machine);
-        let live = live(
-            (options(self.place, self.peers.clone()), surroundings),
-            (self.net.clone(), self.place),
-            Arc::clone(&face),
-        );
-        steps.spawn(live);
-        self.process = Some(Process { steps, disk, off, face, paused: None });
+        match self.role.clone() {
+            Role::Replica { group, peers } => {
+                let surroundings = Surroundings {
+                    clock: Arc::clone(&self.wall) as Arc<dyn Clock>,
+                    dialer,
+                    files: Files {
+                        disk: Arc::new(disk.clone()),
+                        meta: Some(self.meta.clone()),
+                        segment_bytes: SEGMENT_BYTES,
+                    },
+                };
+                let options = options(self.place, group, peers);
+                steps.spawn(process::shard(options, surroundings, outside));
+            }
+            Role::Coordinator { shards, vnodes } => {
+                let options = CoordinatorOptions { shards, vnodes };
+                steps.spawn(process::coordinator(options, dialer, outside));
+            }
+        }
+        self.process = Some(Process { steps, disk, off, face, stop, paused: None });
     }
 
     /// Lets a millisecond go by; whether the process has ended meanwhile.
     pub(in crate::sim) fn step(&mut self) -> Option<Ended> {
-        self.wall.elapsed_ms.fetch_add(1, Ordering::SeqCst);
+        self.wall.go_on();
         let process = self.process.as_mut()?;
         if let Some(paused) = &mut process.paused {
             *paused += self.rate;
@@ -255,7 +169,7 @@ impl Node {
         if process.off.load(Ordering::SeqCst) {
             return Some(Ended::NoPower);
         }
-        lock(&process.face).ended.clone().map(Ended::ByItself)
+        lock(&process.face).ended.clone()
     }
 
     /// Ends the process.
@@ -285,6 +199,13 @@ impl Node {
         self.meta = Meta::in_memory();
     }
 
+    /// Asks the process to stop.
+    pub(in crate::sim) fn stop(&self) {
+        if let Some(process) = &self.process {
+            process.stop.cancel();
+        }
+    }
+
     /// Stops the process where it is.
     pub(in crate::sim) fn pause(&mut self) {
         if let Some(process) = &mut self.process {
@@ -303,13 +224,13 @@ impl Node {
 
     /// Has each batch of the log take up to so long.
     pub(in crate::sim) fn slow_disk(&self, lag: Duration) {
-        self.machine.lag.set(lag);
+        self.machine.slow_disk(lag);
     }
 
     /// Has its clock go faster or slower, and its wall clock show another time.
     pub(in crate::sim) fn skew(&mut self, rate: f64, wall_ms: i64) {
         self.rate = rate;
-        self.wall.skew_ms.store(wall_ms, Ordering::SeqCst);
+        self.wall.skew(wall_ms);
     }
 
     /// Its replica as it is now, once it has one; `before` is what its process showed before.
@@ -327,6 +248,13 @@ impl Node {
         };
         self.process.as_ref().and_then(entries).unwrap_or_default()
     }
+
+    /// Looks at the topology that its coordinator serves by, if it does.
+    pub(in crate::sim) fn topology<T>(&self, look: impl FnOnce(&Topology) -> T) -> Option<T> {
+        let process = self.process.as_ref()?;
+        let face = lock(&process.face);
+        face.coordinator.as_ref()?.0.topology(look)
+    }
 }
 
 fn empty_disk() -> Platters {
@@ -338,13 +266,13 @@ fn empty_disk() -> Platters {
     platters
 }
 
-fn options(place: Place, peers: Vec<String>) -> ReplicaOptions {
+fn options(place: Place, group: usize, peers: Vec<String>) -> ReplicaOptions {
     ReplicaOptions {
         data: DATA.into(),
         url: net::url(place),
         peers,
         name: None,
-        default_name: "sim".into(),
+        default_name: format!("sim-{group}"),
         quorum: 1,
         timing: Timing::default(),
         snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
@@ -353,39 +281,4 @@ fn options(place: Place, peers: Vec<String>) -> ReplicaOptions {
         min_free_disk: 0,
         scrub_interval: Duration::ZERO,
     }
-}
-
-/// What a `sage shard` does.
-async fn live(
-    (options, surroundings): (ReplicaOptions, Surroundings),
-    (net, place): (Net, Place),
-    face: Arc<Mutex<Face>>,
-) {
-    let replica = match Replica::open_in(options, surroundings).await {
-        Ok(replica) => replica,
-        Err(error) => {
-            lock(&face).ended = Some(format!("it does not open: {error}"));
-            return;
-        }
-    };
-    lock(&face).replica = Some(replica.clone());
-    let service = Arc::new(replica.clone());
-    let (forming, shown) = (replica.clone(), Arc::clone(&face));
-    tokio::spawn(async move {
-        if let Err(reason) = forming.form().await {
-            lock(&shown).ended = Some(reason);
-        }
-    });
-    tokio::spawn(async move {
-        let reason = replica.failed().await;
-        lock(&face).ended = Some(reason);
-    });
-    loop {
-        let io = net.accept(place).await;
-        tokio::spawn(rpc::serve(io, Arc::clone(&service), CancellationToken::new()));
-    }
-}
-
-fn lock(face: &Mutex<Face>) -> MutexGuard<'_, Face> {
-    face.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,8 @@ const SHORT: Options = Options { faults_ms: 5_000, keep_trace: true };
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in [1, 2] {
+    let mut clusters = Vec::new();
+    for seed in [3, 4, 8] {
         let (one, other) = (run(seed, SHORT), run(seed, SHORT));
         let differs = one.trace.iter().zip(&other.trace).position(|(one, other)| one != other);
         if let Some(at) = differs {
@@ -14,7 +15,10 @@ fn the_same_seed_is_the_same_run() {
         }
         assert_eq!(one.hash, other.hash, "seed {seed}: the bytes differ, not the lines");
         assert!(one.requests.1 > 0, "seed {seed}: something was answered");
+        clusters.push(one.cluster);
     }
+    let both = ["groups of [3], 0 coordinators", "groups of [1, 3, 1], 2 coordinators"];
+    assert!(both.iter().all(|of| clusters.iter().any(|one| one == of)), "{clusters:?}");
 }
 
 #[test]
