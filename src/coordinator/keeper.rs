@@ -20,8 +20,8 @@ use crate::coordinator::claiming::{
 };
 use crate::coordinator::peers::Peers;
 use crate::coordinator::roster::Roster;
-use crate::coordinator::routing::{Heard, Need, Route, Step as RouteStep};
-use crate::coordinator::shared::{Active, Errand, Shared};
+use crate::coordinator::routing::Need;
+use crate::coordinator::shared::{Active, Errand, Shared, outcome};
 use crate::rpc::Target;
 use crate::types::command::Outcome;
 use crate::types::deadline::Deadline;
@@ -315,23 +315,9 @@ impl<P: Peers> Keeper<P> {
     }
 
     async fn propose(&self, roster: &Roster, proposal: &Proposal) -> Result<Outcome, Error> {
-        let deadline = Deadline::after(REQUEST_TIMEOUT_DEFAULT);
         let request = |timeout_ms| Request::Propose { action: proposal.action.clone(), timeout_ms };
         let errand = Errand { need: Need::Write, request: &request, read: outcome };
-        let mut route = Route::new(Need::Write);
-        let mut heard = None;
-        loop {
-            let candidates = roster.candidates(Need::Write);
-            match route.next(heard.take(), &candidates, deadline.left()) {
-                RouteStep::Ask(contact, within) => {
-                    heard = Some(self.shared.attempt(roster, &errand, &contact, within).await);
-                }
-                RouteStep::Wait(pause) | RouteStep::Rehash(_, pause) => {
-                    tokio::time::sleep(pause).await;
-                }
-                RouteStep::Done(result) => return result,
-            }
-        }
+        self.shared.ask(roster, &errand, Deadline::after(REQUEST_TIMEOUT_DEFAULT)).await
     }
 }
 
@@ -347,20 +333,5 @@ fn identity(reply: Reply) -> Result<Identity, String> {
         | Reply::Append(_)
         | Reply::TransferLeader(_)
         | Reply::Compared(_) => Err("it did not say who it is".into()),
-    }
-}
-
-fn outcome(_need: Need, reply: Reply) -> Heard<Outcome> {
-    match reply {
-        Reply::Proposed(result) => Heard::Answer(result),
-        Reply::Identity(_)
-        | Reply::Accepted(_)
-        | Reply::Kv(_)
-        | Reply::Status(_)
-        | Reply::Vote(_)
-        | Reply::Append(_)
-        | Reply::TransferLeader(_)
-        | Reply::Compared(_)
-        | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

@@ -14,17 +14,18 @@
 //! - **One request.** [`Token::of_key`] gives the key's point, [`ring`] its group, [`roster`] the
 //!   group's leader as far as anybody knows. The request goes there; [`routing`], which is pure,
 //!   says from the outcome what comes next: another member, a pause, a newer ring, or the end. A
-//!   write is sent again only when it is certain that it was not applied.
+//!   write has a name from this coordinator's [`session`] with the group, or from its client, so it is
+//!   sent again until the group has answered, and takes effect once.
 //! - **The ring.** [`keeper`] asks the URLs of `--shards`, and every member that it hears of, who
 //!   they are. [`claiming`], which is pure, decides from the answers: wait, claim the ring for fresh
 //!   groups, finish or take back what another coordinator left half done, or serve by what is
 //!   there. The header of that module is the protocol and why it is safe.
 //!
 //! It promises that two coordinators with the same groups behind them route every key alike, in
-//! whatever order their URLs were given; that a write whose fate is unknown is reported so and
-//! never sent twice; that a wrong ring costs an attempt and can't put a key into the wrong group,
-//! since each group checks its ranges itself; that groups which are up are served while others are
-//! down; and that each request ends before its deadline.
+//! whatever order their URLs were given; that a write takes effect once, and one whose fate is still
+//! unknown at its deadline is reported so; that a wrong ring costs an attempt and can't put a key into
+//! the wrong group, since each group checks its ranges itself; that groups which are up are served
+//! while others are down; and that each request ends before its deadline.
 //!
 //! It keeps nothing on disk, knows neither Raft nor the store, and refuses to serve before a ring
 //! is active: until then requests wait, and end as `503` with the reason that `/ready` shows.
@@ -36,6 +37,7 @@ mod ring;
 mod roster;
 mod routing;
 mod scatter;
+mod session;
 mod shared;
 mod topology;
 
@@ -51,15 +53,19 @@ use crate::api::{CoordinatorFace, Kv};
 use crate::coordinator::keeper::Keeper;
 use crate::coordinator::peers::Lanes;
 use crate::coordinator::routing::{Heard, Need, Route, Step};
+use crate::coordinator::session::Ticket;
 use crate::coordinator::shared::{Errand, Shared};
+use crate::planted::{self, Bug};
 use crate::rpc::Dialer;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::http::{ClusterBody, ReadyBody, RouteBody};
+use crate::types::ids::GroupId;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, KvReply, KvRequest};
 use crate::types::limits::ROUTE_MARGIN;
+use crate::types::once::{Once, WriteId};
 use crate::types::peer::{Reply, Request};
 #[cfg(any(test, feature = "simulation"))]
 use crate::types::topology::Topology;
@@ -127,17 +133,29 @@ impl<P: Peers> Coordinator<P> {
 impl<P: Peers> Kv for Coordinator<P> {
     async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
         let deadline = deadline.earlier_by(ROUTE_MARGIN);
-        let need = need(&request);
         let token = Token::of_key(request.key());
-        let ask = |timeout_ms| Request::Kv { request: request.clone(), timeout_ms };
-        let errand = Errand { need, request: &ask, read: kv_reply };
+        let nameless = matches!(request, KvRequest::Write { once: None, .. });
+        let names = nameless && !planted::bug(Bug::RetryUnknown);
+        let need = if names { Need::NamedWrite } else { need(&request) };
         let mut active = self.shared.active_by(deadline).await?;
         let mut route = Route::new(need);
         let mut heard = None;
+        // A name is known in one group only.
+        let mut ticket: Option<(GroupId, Ticket)> = None;
         loop {
             let roster = active.owner(token);
             match route.next(heard.take(), &roster.candidates(need), deadline.left()) {
                 Step::Ask(contact, within) => {
+                    ticket.take_if(|(group, _)| *group != roster.id());
+                    if names && ticket.is_none() {
+                        let fresh = self.shared.ticket(roster, deadline).await?;
+                        ticket = Some((roster.id(), fresh));
+                    }
+                    let named = ticket.as_ref().map(|(_, ticket)| ticket.write());
+                    let ask =
+                        |timeout_ms| Request::Kv { request: named_as(&request, named), timeout_ms };
+                    let errand = Errand { need, request: &ask, read: kv_reply };
+                    let within = within.min(deadline.left());
                     heard = Some(self.shared.attempt(roster, &errand, &contact, within).await);
                 }
                 Step::Wait(pause) => tokio::time::sleep(pause).await,
@@ -145,15 +163,32 @@ impl<P: Peers> Kv for Coordinator<P> {
                     roster.doubt();
                     active = self.shared.newer(&active, epoch, pause).await;
                 }
+                // Nothing was lost before: with another session it is tried again.
+                Step::Done(Err(Error::NoSession)) => {
+                    if let Some((_, ticket)) = ticket.take() {
+                        roster.session().ended(&ticket);
+                    }
+                }
                 Step::Done(result) => return result,
             }
         }
     }
 }
 
+/// The request as it is sent: a write without a name gets this one.
+fn named_as(request: &KvRequest, name: Option<WriteId>) -> KvRequest {
+    match (request, name) {
+        (KvRequest::Write { write, once: None }, Some(name)) => {
+            KvRequest::Write { write: write.clone(), once: Some(Once::Session(name)) }
+        }
+        (request, _) => request.clone(),
+    }
+}
+
 fn need(request: &KvRequest) -> Need {
     match request {
-        KvRequest::Write { .. } => Need::Write,
+        KvRequest::Write { once: Some(_), .. } => Need::NamedWrite,
+        KvRequest::Write { once: None, .. } => Need::Write,
         KvRequest::Get { consistency, .. } => match consistency {
             Consistency::Linearizable | Consistency::Lease => Need::LeaderRead,
             Consistency::Stale => Need::AnyRead,
@@ -164,12 +199,12 @@ fn need(request: &KvRequest) -> Need {
 fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
     match (need, reply) {
         (_, Reply::Kv(Err(error))) => Heard::Answer(Err(error)),
-        (Need::Write, Reply::Kv(Ok(reply @ KvReply::Written(_))))
+        (Need::Write | Need::NamedWrite, Reply::Kv(Ok(reply @ KvReply::Written(_))))
         | (Need::LeaderRead | Need::AnyRead, Reply::Kv(Ok(reply @ KvReply::Read(_)))) => {
             Heard::Answer(Ok(reply))
         }
         (
-            Need::Write | Need::LeaderRead | Need::AnyRead,
+            Need::Write | Need::NamedWrite | Need::LeaderRead | Need::AnyRead,
             Reply::Kv(Ok(_))
             | Reply::Identity(_)
             | Reply::Accepted(_)

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::coordinator::claiming::Seen;
 use crate::coordinator::routing::{Candidates, Contact, Heard, Need};
+use crate::coordinator::session::Session;
 use crate::rpc::{CallError, Target};
 use crate::types::error::Error;
 use crate::types::ids::GroupId;
@@ -24,6 +25,7 @@ pub(in crate::coordinator) struct Roster {
     turn: AtomicUsize,
     /// Something was met that does not fit: ask all members.
     doubtful: AtomicBool,
+    session: Session,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Roster {
             known: Mutex::new(Known { leader: None, members }),
             turn: AtomicUsize::new(0),
             doubtful: AtomicBool::new(true),
+            session: Session::default(),
         }
     }
 
@@ -64,6 +67,11 @@ impl Roster {
     /// The group's name.
     pub(in crate::coordinator) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// This coordinator's session with the group.
+    pub(in crate::coordinator) fn session(&self) -> &Session {
+        &self.session
     }
 
     /// How to reach `contact` as a member of this group and nothing else.
@@ -86,7 +94,7 @@ impl Roster {
         let known = self.lock();
         let mut members = known.members.clone();
         match need {
-            Need::Write | Need::LeaderRead => {}
+            Need::Write | Need::NamedWrite | Need::LeaderRead => {}
             Need::AnyRead => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 let count = members.len().max(1);
@@ -147,7 +155,7 @@ impl Roster {
     ) -> bool {
         let (silent, leads) = match heard {
             Heard::Answer(Ok(_)) => match need {
-                Need::Write | Need::LeaderRead => (false, Some(true)),
+                Need::Write | Need::NamedWrite | Need::LeaderRead => (false, Some(true)),
                 Need::AnyRead => (false, None),
             },
             Heard::Answer(Err(Error::NotLeader { .. })) => (false, Some(false)),
@@ -207,7 +215,7 @@ mod tests {
             urls
         };
         roster.note("http://a", true);
-        for need in [Need::Write, Need::LeaderRead, Need::AnyRead] {
+        for need in [Need::Write, Need::NamedWrite, Need::LeaderRead, Need::AnyRead] {
             assert_eq!(asked(need), ["http://b"]);
         }
         roster.note("http://b", true);

@@ -1,6 +1,7 @@
 //! What requests and the keeper share: the ring that is served, the way to replicas, and the one
 //! attempt that all of them are made of.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -9,11 +10,14 @@ use tokio::sync::Notify;
 use crate::coordinator::peers::Peers;
 use crate::coordinator::ring::Ring;
 use crate::coordinator::roster::Roster;
-use crate::coordinator::routing::{Contact, Heard, Need};
+use crate::coordinator::routing::{Contact, Heard, Need, Route, Step};
+use crate::coordinator::session::{NoTicket, Ticket};
+use crate::types::command::{Action, Outcome};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
-use crate::types::ids::GroupId;
+use crate::types::host;
+use crate::types::ids::{GroupId, SessionId};
 use crate::types::peer::{Reply, Request};
 use crate::types::topology::{Epoch, Topology};
 
@@ -171,5 +175,92 @@ impl<P: Peers> Shared<P> {
             self.hurry.notify_one();
         }
         heard
+    }
+
+    /// Takes a request to one group, until there is an answer or `deadline` has passed.
+    pub(in crate::coordinator) async fn ask<T>(
+        &self,
+        roster: &Roster,
+        errand: &Errand<'_, T>,
+        deadline: Deadline,
+    ) -> Result<T, Error> {
+        let mut route = Route::new(errand.need);
+        let mut heard = None;
+        loop {
+            match route.next(heard.take(), &roster.candidates(errand.need), deadline.left()) {
+                Step::Ask(contact, within) => {
+                    heard = Some(self.attempt(roster, errand, &contact, within).await);
+                }
+                Step::Wait(pause) | Step::Rehash(_, pause) => tokio::time::sleep(pause).await,
+                Step::Done(result) => return result,
+            }
+        }
+    }
+
+    /// A name for one write in this group, for which a session is opened if there is none.
+    pub(in crate::coordinator) async fn ticket(
+        &self,
+        roster: &Roster,
+        deadline: Deadline,
+    ) -> Result<Ticket, Error> {
+        loop {
+            match roster.session().ticket() {
+                Ok(ticket) => return Ok(ticket),
+                Err(NoTicket::Full) => {
+                    let queue = format!("this coordinator's session with group {}", roster.name());
+                    return Err(Error::Overloaded { queue });
+                }
+                Err(NoTicket::NoSession) => self.open_session(roster, deadline).await?,
+            }
+        }
+    }
+
+    /// Opens a session, if nobody else does just now. Each attempt has a name of its own: one that
+    /// comes late must not open a session again that has ended meanwhile.
+    async fn open_session(&self, roster: &Roster, deadline: Deadline) -> Result<(), Error> {
+        let late =
+            || Error::unavailable(format!("group {} opened no session in time", roster.name()));
+        let opening = roster.session().opening.lock();
+        let opening = tokio::time::timeout_at(deadline.instant().into(), opening).await;
+        let _opening = opening.map_err(|_| late())?;
+        if roster.session().is_open() {
+            return Ok(());
+        }
+        let newest = AtomicU64::new(0);
+        let request = |timeout_ms| {
+            let session = SessionId(host::random());
+            newest.store(session.0, Ordering::Relaxed);
+            Request::Propose { action: Action::OpenSession { session }, timeout_ms }
+        };
+        let errand = Errand { need: Need::NamedWrite, request: &request, read: outcome };
+        match self.ask(roster, &errand, deadline).await {
+            Ok(Outcome::Done) => {
+                roster.session().opened(SessionId(newest.load(Ordering::Relaxed)));
+                Ok(())
+            }
+            Ok(other) => Err(Error::unavailable(format!(
+                "group {} opens no session: {other:?}",
+                roster.name()
+            ))),
+            // No write was sent yet, whatever became of the session.
+            Err(Error::OutcomeUnknown { .. }) => Err(late()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads the answer to a proposal.
+pub(in crate::coordinator) fn outcome(_need: Need, reply: Reply) -> Heard<Outcome> {
+    match reply {
+        Reply::Proposed(result) => Heard::Answer(result),
+        Reply::Identity(_)
+        | Reply::Accepted(_)
+        | Reply::Kv(_)
+        | Reply::Status(_)
+        | Reply::Vote(_)
+        | Reply::Append(_)
+        | Reply::TransferLeader(_)
+        | Reply::Compared(_)
+        | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

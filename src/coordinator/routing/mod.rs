@@ -1,11 +1,16 @@
 //! Decides, from what each attempt came to, where a request goes next. Pure.
 //!
-//! A write is sent again only after an answer that makes it certain that it was not applied:
-//! it was refused (`NotLeader`, `Unavailable`, `WrongShard`) or never sent. Overload ends it at once:
+//! A write without a name is sent again only after an answer that makes it certain that it was not
+//! applied: it was refused (`NotLeader`, `Unavailable`, `WrongShard`) or never sent. Overload ends it at once:
 //! whoever has too much to do must not be asked again by us. So does a leader without room: no other
 //! member may take the write in its place. An answer
 //! that was lost, or that says so itself, ends it as `OutcomeUnknown` at once: it is never silently
 //! sent twice. A read changes nothing and is asked again whatever happened.
+//!
+//! A write with a name takes effect once however often it is sent, so a lost answer is only a reason to
+//! ask again. But from then on only the state machine's answer settles it; when there is none in time
+//! it ends as `OutcomeUnknown`, whatever the last attempt came to
+//! (`docs/decisions/013-exactly-once.md`).
 //!
 //! Between two pauses no member is asked twice, so a request can't run in circles; pauses grow from
 //! [`ROUTE_PAUSE_MIN`] to [`ROUTE_PAUSE_MAX`]. When the time left is shorter than the next pause the
@@ -17,7 +22,7 @@ use crate::planted::{self, Bug};
 use crate::rpc::CallError;
 use crate::types::error::Error;
 use crate::types::ids::NodeId;
-use crate::types::limits::{READ_ATTEMPT_MIN, ROUTE_PAUSE_MAX, ROUTE_PAUSE_MIN};
+use crate::types::limits::{READ_ATTEMPT_MIN, ROUTE_PAUSE_MAX, ROUTE_PAUSE_MIN, WRITE_ATTEMPT_MIN};
 use crate::types::topology::{Epoch, Member};
 
 /// A member as far as it is known: where it is, and which node that is.
@@ -49,8 +54,10 @@ pub(in crate::coordinator) struct Candidates {
 /// What a request needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::coordinator) enum Need {
-    /// The leader, and never twice: a write or a proposal.
+    /// The leader, and never twice: a proposal, or a write without a name.
     Write,
+    /// The leader, as often as need be: a write with a name, under which it takes effect once.
+    NamedWrite,
     /// The leader: a linearizable or lease read.
     LeaderRead,
     /// Any member: a stale read.
@@ -58,10 +65,11 @@ pub(in crate::coordinator) enum Need {
 }
 
 impl Need {
-    fn is_write(self) -> bool {
+    /// Whether it may be sent again when its fate is unknown.
+    fn is_repeatable(self) -> bool {
         match self {
-            Self::Write => true,
-            Self::LeaderRead | Self::AnyRead => false,
+            Self::Write => planted::bug(Bug::RetryUnknown),
+            Self::NamedWrite | Self::LeaderRead | Self::AnyRead => true,
         }
     }
 }
@@ -102,6 +110,9 @@ pub(in crate::coordinator) struct Route {
     pause: Duration,
     /// Why the last attempt failed.
     last: Option<Error>,
+    /// Why the fate of an attempt to write is unknown, if it is: then what becomes of the next one says
+    /// nothing about it, unless it is the answer of the state machine.
+    lost: Option<String>,
 }
 
 /// What one attempt means for the request.
@@ -111,6 +122,8 @@ enum Verdict<T> {
     Leader(Option<Member>),
     /// Not applied, or only a read; ask another.
     Another(Error),
+    /// Of unknown fate, but may be sent again.
+    Lost(String),
     /// Not applied; the key is another group's.
     NotOwner(Epoch),
 }
@@ -118,7 +131,7 @@ enum Verdict<T> {
 impl Route {
     /// A request that was not sent yet.
     pub(in crate::coordinator) fn new(need: Need) -> Self {
-        Self { need, hint: None, asked: Vec::new(), pause: ROUTE_PAUSE_MIN, last: None }
+        Self { need, hint: None, asked: Vec::new(), pause: ROUTE_PAUSE_MIN, last: None, lost: None }
     }
 
     /// What to do after `heard`, the outcome of the attempt before, if there was one; with `left`
@@ -129,8 +142,12 @@ impl Route {
         candidates: &Candidates,
         left: Duration,
     ) -> Step<T> {
-        match heard.map(|heard| judge(self.need, heard)) {
+        match heard.map(|heard| judge(self.need, heard)).map(|verdict| self.qualify(verdict)) {
             Some(Verdict::Done(result)) => return Step::Done(result),
+            Some(Verdict::Lost(reason)) => {
+                self.hint = None;
+                self.lost = Some(reason);
+            }
             Some(Verdict::Leader(leader)) => {
                 self.hint = leader.map(Contact::from);
                 self.last = None;
@@ -159,20 +176,59 @@ impl Route {
         }
     }
 
+    /// What a verdict on the last attempt is worth when the fate of an earlier one is unknown.
+    fn qualify<T>(&self, verdict: Verdict<T>) -> Verdict<T> {
+        let Some(reason) = &self.lost else { return verdict };
+        let unknown = || Verdict::Done(Err(Error::OutcomeUnknown { reason: reason.clone() }));
+        match verdict {
+            Verdict::Done(Err(error)) => match error {
+                Error::VersionMismatch { .. }
+                | Error::IdempotencyKeyReused
+                | Error::OutcomeUnknown { .. } => Verdict::Done(Err(error)),
+                // What the session knew of it is gone.
+                Error::NoSession => unknown(),
+                Error::Overloaded { .. }
+                | Error::NoRoom(_)
+                | Error::Unavailable { .. }
+                | Error::NotLeader { .. }
+                | Error::WrongShard { .. }
+                | Error::MissingKey
+                | Error::InvalidJson(_)
+                | Error::InvalidUtf8(_)
+                | Error::InvalidParameter { .. }
+                | Error::BadRequest(_)
+                | Error::UnknownPath
+                | Error::MethodNotAllowed
+                | Error::KeyTooLarge { .. }
+                | Error::ValueTooLarge { .. } => Verdict::Another(error),
+            },
+            // The group that owns the key now does not know the name.
+            Verdict::NotOwner(_) => unknown(),
+            Verdict::Done(Ok(_)) | Verdict::Lost(_) | Verdict::Leader(_) | Verdict::Another(_) => {
+                verdict
+            }
+        }
+    }
+
     /// The best member that was not asked since the last pause.
     fn choose(&self, candidates: &Candidates) -> Option<Contact> {
         let leaders = match self.need {
-            Need::Write | Need::LeaderRead => [self.hint.as_ref(), candidates.leader.as_ref()],
+            Need::Write | Need::NamedWrite | Need::LeaderRead => {
+                [self.hint.as_ref(), candidates.leader.as_ref()]
+            }
             Need::AnyRead => [None, None],
         };
         let mut best = leaders.into_iter().flatten().chain(&candidates.members);
         best.find(|contact| self.asked.iter().all(|asked| asked.url != contact.url)).cloned()
     }
 
-    /// A write gets all the time there is, since nothing can be done after it was sent; a read
-    /// leaves time to ask another.
+    /// What can't be sent again gets all the time there is; the rest leaves time to ask another.
     fn attempt_time(&self, left: Duration) -> Duration {
-        if self.need.is_write() { left } else { (left / 3).max(READ_ATTEMPT_MIN).min(left) }
+        match self.need {
+            Need::Write => left,
+            Need::NamedWrite => (left / 2).max(WRITE_ATTEMPT_MIN).min(left),
+            Need::LeaderRead | Need::AnyRead => (left / 3).max(READ_ATTEMPT_MIN).min(left),
+        }
     }
 
     /// The next pause, if there is time for it.
@@ -185,6 +241,9 @@ impl Route {
 
     fn give_up(&self, candidates: &Candidates) -> Error {
         let group = &candidates.group;
+        if let Some(reason) = &self.lost {
+            return Error::OutcomeUnknown { reason: reason.clone() };
+        }
         match &self.last {
             Some(Error::Overloaded { queue }) => Error::Overloaded { queue: queue.clone() },
             Some(error) => Error::unavailable(format!("group {group}: {error}")),
@@ -194,11 +253,11 @@ impl Route {
 }
 
 fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
-    let lost = |reason: String| {
-        if need.is_write() && !planted::bug(Bug::RetryUnknown) {
+    let lost = |reason: String| match need {
+        Need::NamedWrite => Verdict::Lost(reason),
+        _ if need.is_repeatable() => Verdict::Another(Error::Unavailable { reason }),
+        Need::Write | Need::LeaderRead | Need::AnyRead => {
             Verdict::Done(Err(Error::OutcomeUnknown { reason }))
-        } else {
-            Verdict::Another(Error::Unavailable { reason })
         }
     };
     match heard {
@@ -230,7 +289,7 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             let error = Error::Overloaded { queue: format!("the queue of calls to {url}") };
             match need {
                 Need::AnyRead => Verdict::Another(error),
-                Need::Write | Need::LeaderRead => Verdict::Done(Err(error)),
+                Need::Write | Need::NamedWrite | Need::LeaderRead => Verdict::Done(Err(error)),
             }
         }
         Heard::NoAnswer(CallError::Lost(reason)) | Heard::Nonsense(reason) => lost(reason),

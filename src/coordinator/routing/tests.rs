@@ -143,13 +143,73 @@ fn a_leader_without_room_is_final() {
 }
 
 #[test]
-fn a_write_of_unknown_fate_is_never_sent_again() {
+fn a_write_of_unknown_fate_without_a_name_is_never_sent_again() {
     for fate in [lost(), unknown(), Heard::Nonsense("what?".into())] {
         let mut script = Script::new(Need::Write, Some("a"));
         script.after(None);
         let end = script.after(Some(fate));
         assert!(end.starts_with("outcome_unknown: the outcome of the write is unknown"), "{end}");
     }
+}
+
+#[test]
+fn a_named_write_of_unknown_fate_is_sent_again_until_the_group_has_answered() {
+    let mismatch = Error::VersionMismatch { version: Some(3) };
+    let answers = [
+        (Heard::Answer(Ok("done")), "ok done"),
+        (Heard::Answer(Err(mismatch)), "version_mismatch: version mismatch"),
+    ];
+    for (answer, expected) in answers {
+        Script::new(Need::NamedWrite, Some("a")).run(vec![
+            (None, "ask a"),
+            (Some(lost()), "ask b"),
+            (Some(leader_is("c")), "ask c"),
+            (Some(Heard::Nonsense("what?".into())), "wait 10"),
+            (None, "ask a"),
+            (Some(unknown()), "ask b"),
+            (Some(answer), expected),
+        ]);
+    }
+}
+
+#[test]
+fn after_a_lost_answer_no_refusal_says_that_a_write_was_not_applied() {
+    let refusals = [
+        Error::Overloaded { queue: "q".into() },
+        Error::NoRoom(Space::Disk),
+        Error::unavailable("no quorum"),
+        Error::NotLeader { leader: None },
+        Error::NoSession,
+        Error::WrongShard { epoch: 5 },
+    ];
+    for refusal in refusals {
+        let mut script = Script::new(Need::NamedWrite, Some("a"));
+        script.after(None);
+        script.after(Some(lost()));
+        let (end, _) = exhaust(script, &Heard::Answer(Err(refusal.clone())));
+        assert_eq!(
+            end, "outcome_unknown: the outcome of the write is unknown: broken",
+            "{refusal}"
+        );
+    }
+    let mut script = Script::new(Need::NamedWrite, Some("a"));
+    script.after(None);
+    script.after(Some(lost()));
+    let (end, _) = exhaust(script, &overloaded());
+    assert!(end.starts_with("outcome_unknown: "), "{end}");
+}
+
+#[test]
+fn a_named_write_that_was_refused_before_anything_was_lost_is_not_applied() {
+    let mut script = Script::new(Need::NamedWrite, Some("a"));
+    script.after(None);
+    assert_eq!(
+        script.after(Some(Heard::Answer(Err(Error::NoSession)))),
+        "unavailable: the session is not open"
+    );
+    let ends = |heard| exhaust(Script::new(Need::NamedWrite, None), &heard).0;
+    assert_eq!(ends(no_leader()), "unavailable: group g has no leader");
+    assert!(ends(overloaded()).starts_with("overloaded: "));
 }
 
 #[test]
@@ -246,7 +306,7 @@ fn a_group_without_members_ends_as_unavailable() {
 }
 
 #[test]
-fn a_read_leaves_time_to_ask_another_and_a_write_takes_it_all() {
+fn what_may_be_asked_again_leaves_time_for_it_and_the_rest_takes_it_all() {
     let candidates = Script::new(Need::Write, Some("a")).candidates;
     let time = |need, left_ms| {
         let left = Duration::from_millis(left_ms);
@@ -256,6 +316,9 @@ fn a_read_leaves_time_to_ask_another_and_a_write_takes_it_all() {
         }
     };
     assert_eq!(time(Need::Write, 3000), 3000);
+    assert_eq!(time(Need::NamedWrite, 5000), 2500);
+    assert_eq!(time(Need::NamedWrite, 1500), 1000);
+    assert_eq!(time(Need::NamedWrite, 300), 300);
     assert_eq!(time(Need::LeaderRead, 3000), 1000);
     assert_eq!(time(Need::AnyRead, 150), 100);
     assert_eq!(time(Need::AnyRead, 60), 60);

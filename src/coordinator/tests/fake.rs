@@ -11,10 +11,11 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::http::{Role, ShardStatus};
-use crate::types::ids::{GroupId, NodeId, StateHash};
+use crate::types::ids::{GroupId, NodeId, SessionId, StateHash};
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
+use crate::types::once::Once;
 use crate::types::peer::{Identity, Reply, Request};
 use crate::types::topology::{Claim, Member};
 
@@ -50,6 +51,9 @@ pub(super) struct Group {
     pub(super) confirmed: bool,
     pub(super) map: BTreeMap<Key, Item>,
     pub(super) index: u64,
+    pub(super) sessions: BTreeSet<SessionId>,
+    /// The newest write of each slot and its answer.
+    pub(super) answers: BTreeMap<(SessionId, u32), (u64, KvReply)>,
 }
 
 /// The groups, and what carries calls to them.
@@ -76,6 +80,8 @@ impl Net {
             confirmed: false,
             map: BTreeMap::new(),
             index: 0,
+            sessions: BTreeSet::new(),
+            answers: BTreeMap::new(),
         };
         Self(Arc::new(Mutex::new((1..=groups).map(group).collect())))
     }
@@ -174,7 +180,7 @@ impl Group {
                 KvRequest::Get { consistency: Consistency::Stale, key } => self.get(key),
                 _ if !leads => Err(not_leader),
                 KvRequest::Get { key, .. } => self.get(key),
-                KvRequest::Write { write, .. } => self.write(write),
+                KvRequest::Write { write, once } => self.write_once(write, once.as_ref()),
             }),
             other => panic!("a coordinator asks for {other:?}"),
         };
@@ -264,6 +270,22 @@ impl Group {
         Ok(KvReply::Read(Read { at: self.at(), item, lag_ms: None }))
     }
 
+    /// As `store::apply` does.
+    fn write_once(&mut self, write: &KeyWrite, once: Option<&Once>) -> Result<KvReply, Error> {
+        let Some(Once::Session(id)) = once else { return self.write(write) };
+        if !self.sessions.contains(&id.session) {
+            return Err(Error::NoSession);
+        }
+        match self.answers.get(&(id.session, id.slot)) {
+            Some((seq, answer)) if *seq == id.seq => return Ok(answer.clone()),
+            Some((seq, _)) if *seq > id.seq => return Err(Error::outcome_unknown("superseded")),
+            Some(_) | None => {}
+        }
+        let answer = self.write(write)?;
+        self.answers.insert((id.session, id.slot), (id.seq, answer.clone()));
+        Ok(answer)
+    }
+
     fn write(&mut self, write: &KeyWrite) -> Result<KvReply, Error> {
         let KeyWrite { key, condition, write } = write;
         assert_eq!(*condition, None, "no test writes so");
@@ -317,11 +339,14 @@ impl Group {
                 self.claim = None;
                 Ok(())
             }),
+            Action::OpenSession { session } => {
+                self.sessions.insert(*session);
+                Ok(())
+            }
             Action::Found { .. }
             | Action::Put { .. }
             | Action::Delete { .. }
             | Action::Conditional { .. }
-            | Action::OpenSession { .. }
             | Action::Once { .. } => {
                 panic!("not a change of the ring: {action:?}")
             }

@@ -36,31 +36,89 @@ async fn what_is_written_is_read_with_its_position() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_is_unknown_and_was_sent_once() {
+async fn a_write_whose_answer_is_lost_is_sent_again_and_takes_effect_once() {
     let net = Net::new(2, 3);
     let coordinator = started(&net).await;
     let at = key_of(&coordinator, "shard-1");
+    put(&coordinator, &at, 1000).await.expect("it opens a session");
     net.mood(0, Mood::Forgetful);
-    let error = put(&coordinator, &at, 200).await.expect_err("lost");
-    assert_eq!(error.outcome(), WriteOutcome::Unknown, "{error}");
-    assert_eq!((net.asked(), net.lock()[0].index), (1, 1));
+    let lost = put(&coordinator, &at, 5000);
+    let heal = async {
+        until("it is sent again", || net.asked() > 3).await;
+        net.mood(0, Mood::Well);
+    };
+    let (written, ()) = tokio::join!(lost, heal);
+    let KvReply::Written(written) = written.expect("answered") else { panic!("not a write's") };
+    assert_eq!((written.version, net.lock()[0].index), (2, 2));
     // A read is asked again as often as there is time.
     net.mood(0, Mood::Hung);
+    let asked = net.asked();
     let read = get(&coordinator, &at, Consistency::Linearizable).await;
     assert_eq!(read.expect_err("hung").outcome(), WriteOutcome::NotApplied);
-    assert!(net.asked() > 2, "{}", net.asked());
+    assert!(net.asked() > asked + 2, "{}", net.asked());
 }
 
 #[tokio::test]
-async fn a_write_in_flight_at_its_deadline_is_unknown_and_answered_in_time() {
+async fn a_write_without_an_answer_at_its_deadline_is_unknown_and_answered_in_time() {
     let net = Net::new(1, 1);
     let coordinator = started(&net).await;
-    net.mood(0, Mood::Hung);
-    let deadline = timeout(300);
-    let error = put(&coordinator, &key(1), 300).await.expect_err("hung");
-    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
-    assert!(!deadline.has_passed(), "answered too late");
-    assert_eq!(net.asked(), 1);
+    put(&coordinator, &key(1), 1000).await.expect("it opens a session");
+    for mood in [Mood::Forgetful, Mood::Hung] {
+        net.mood(0, mood);
+        let deadline = timeout(300);
+        let error = put(&coordinator, &key(1), 300).await.expect_err("lost");
+        assert!(matches!(error, Error::OutcomeUnknown { .. }), "{mood:?}: {error}");
+        assert!(!deadline.has_passed(), "answered too late");
+        assert_eq!(net.lock()[0].index, 2, "{mood:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_not_sent_before_there_is_a_session_for_it() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    net.mood(0, Mood::Forgetful);
+    let error = put(&coordinator, &key(1), 300).await.expect_err("no session");
+    assert_eq!((error.outcome(), net.asked()), (WriteOutcome::NotApplied, 0), "{error}");
+    net.mood(0, Mood::Well);
+    put(&coordinator, &key(1), 5000).await.expect("there is one");
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_is_replaced_unless_an_answer_was_lost_under_it() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    for _ in 0..2 {
+        put(&coordinator, &key(1), 5000).await.expect("a new session");
+        net.lock()[0].sessions.clear();
+    }
+    put(&coordinator, &key(1), 5000).await.expect("a new session");
+    net.mood(0, Mood::Forgetful);
+    let forget = async {
+        until("it is sent", || net.lock()[0].index == 4).await;
+        net.lock()[0].sessions.clear();
+        net.mood(0, Mood::Well);
+    };
+    let at = key(1);
+    let (lost, ()) = tokio::join!(put(&coordinator, &at, 5000), forget);
+    let error = lost.expect_err("nobody knows");
+    assert_eq!((error.outcome(), net.lock()[0].index), (WriteOutcome::Unknown, 4), "{error}");
+    put(&coordinator, &key(1), 5000).await.expect("a new session");
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_at_an_old_leader_is_taken_to_the_new_one() {
+    let net = Net::new(1, 3);
+    let coordinator = started(&net).await;
+    put(&coordinator, &key(1), 1000).await.expect("it opens a session");
+    net.lock()[0].replicas[0].mood = Mood::Hung;
+    let replace = async {
+        until("it is sent", || net.asked() > 1).await;
+        net.lock()[0].leader = Some(1);
+    };
+    let at = key(1);
+    let (written, ()) = tokio::join!(put(&coordinator, &at, 2300), replace);
+    written.expect("by the new leader");
 }
 
 #[tokio::test]
