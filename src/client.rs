@@ -21,7 +21,8 @@
 //!
 //! Promises: every call ends within its timeout, and [`ClientError::outcome`] says that a write
 //! was not applied only where that is certain: the server said so, or the request was never sent.
-//! Whatever is lost after sending is unknown, and is never sent a second time. With several URLs
+//! Whatever is lost after sending is unknown, and is never sent a second time, unless the write has an
+//! idempotency key ([`WriteOptions`]). With several URLs
 //! a request goes on to the next as long as nothing can have been applied; the URL that last
 //! answered is asked first.
 //!
@@ -41,9 +42,11 @@ use serde::de::DeserializeOwned;
 
 use crate::types::command::Condition;
 use crate::types::deadline::Deadline;
+use crate::types::error::WriteOutcome;
 use crate::types::http::{
-    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HealthBody, PATH_CLUSTER, PATH_HEALTH,
-    PATH_KV, PATH_READY, PATH_ROUTE, PATH_STATUS, ReadyBody, RouteBody, ShardStatus, WriteBody,
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HEADER_IDEMPOTENCY_KEY, HealthBody,
+    PATH_CLUSTER, PATH_HEALTH, PATH_KV, PATH_READY, PATH_ROUTE, PATH_STATUS, ReadyBody, RouteBody,
+    ShardStatus, WriteBody,
 };
 use crate::types::item::Item;
 use crate::types::kv::Consistency;
@@ -51,6 +54,7 @@ use crate::types::limits::{
     CLIENT_IDLE_CONNECTIONS_MAX, CLIENT_MARGIN, CONNECT_TIMEOUT, REQUEST_TIMEOUT_DEFAULT,
     REQUEST_TIMEOUT_MAX,
 };
+use crate::types::once::IdempotencyKey;
 use crate::types::url::base_url;
 use crate::types::value::{Value, ValueKind};
 
@@ -73,17 +77,33 @@ struct Request<'a> {
     path: &'static str,
     query: Vec<(&'static str, &'a str)>,
     value: Option<&'a Value>,
-    condition: Option<&'a Condition>,
+    options: Option<&'a WriteOptions>,
+}
+
+/// How a write is made.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WriteOptions {
+    /// What must hold of the key just then, if anything.
+    pub condition: Option<Condition>,
+    /// The name of this write: under it, it takes effect once and has one answer, however often it is
+    /// sent within ten minutes. So it is also sent to the next server when an answer is lost.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 impl<'a> Request<'a> {
     fn get(path: &'static str) -> Self {
-        Self { method: Method::GET, path, query: Vec::new(), value: None, condition: None }
+        Self { method: Method::GET, path, query: Vec::new(), value: None, options: None }
     }
 
     fn kv(method: Method, key: &'a str) -> Self {
         let query = vec![("key", key)];
-        Self { method, path: PATH_KV, query, value: None, condition: None }
+        Self { method, path: PATH_KV, query, value: None, options: None }
+    }
+
+    /// Whether it can be sent again without doing anything twice.
+    fn is_repeatable(&self) -> bool {
+        let named = self.options.is_some_and(|options| options.idempotency_key.is_some());
+        self.method.is_safe() || named
     }
 }
 
@@ -130,28 +150,28 @@ impl Client {
         self.send(request).await?.body()
     }
 
-    /// Writes `value` under `key` if `condition` holds just then. If not, the error has the code
-    /// `version_mismatch`, and nothing has changed.
-    pub async fn put_if(
+    /// Writes `value` under `key` as `options` say. If their condition does not hold, the error has the
+    /// code `version_mismatch`, and nothing has changed.
+    pub async fn put_with(
         &self,
         key: &str,
         value: Value,
-        condition: &Condition,
+        options: &WriteOptions,
     ) -> Result<WriteBody, ClientError> {
         let mut request = Request::kv(Method::PUT, key);
         request.value = Some(&value);
-        request.condition = Some(condition);
+        request.options = Some(options);
         self.send(request).await?.body()
     }
 
-    /// Removes `key` if `condition` holds just then, as [`Client::put_if`] writes.
-    pub async fn delete_if(
+    /// Removes `key` as `options` say, as [`Client::put_with`] writes.
+    pub async fn delete_with(
         &self,
         key: &str,
-        condition: &Condition,
+        options: &WriteOptions,
     ) -> Result<WriteBody, ClientError> {
         let mut request = Request::kv(Method::DELETE, key);
-        request.condition = Some(condition);
+        request.options = Some(options);
         self.send(request).await?.body()
     }
 
@@ -219,11 +239,15 @@ impl Client {
         let deadline = Deadline::after(self.timeout);
         let (first, count) = (self.preferred.load(Ordering::Relaxed), self.urls.len());
         let mut turn = 0;
+        // An earlier attempt of unknown fate: what the next one comes to says nothing about it, unless
+        // it is the answer of the group.
+        let mut lost: Option<ClientError> = None;
         loop {
             let at = (first + turn) % count;
             let left_to_try = u32::try_from(count - turn).unwrap_or(u32::MAX);
-            // A write gets all the time there is: it can't be tried elsewhere once it was sent.
-            let share = if request.method.is_safe() { left_to_try } else { 1 };
+            // A write without a name gets all the time there is: it can't be tried elsewhere once it
+            // was sent.
+            let share = if request.is_repeatable() { left_to_try } else { 1 };
             let until = deadline.at_most(deadline.left() / share);
             let answer = self.attempt(&self.urls[at], &request, until).await;
             match answer.and_then(Answer::accepted) {
@@ -233,9 +257,15 @@ impl Client {
                 }
                 Err(error) => {
                     turn += 1;
-                    let elsewhere = turn < count && error.may_go_elsewhere();
-                    if !elsewhere || deadline.has_passed() {
-                        return Err(error);
+                    let unknown = error.outcome() == WriteOutcome::Unknown;
+                    let again = error.may_go_elsewhere()
+                        || request.is_repeatable() && (unknown || lost.is_some());
+                    if error.is_settled() || !again || turn == count || deadline.has_passed() {
+                        let lost = lost.filter(|_| !error.is_settled());
+                        return Err(lost.unwrap_or(error));
+                    }
+                    if unknown {
+                        lost = Some(error);
                     }
                 }
             }
@@ -267,7 +297,11 @@ impl Client {
             };
             builder = builder.header(CONTENT_TYPE, content_type).body(value.data.clone());
         }
-        builder = match request.condition {
+        let key = request.options.and_then(|options| options.idempotency_key.as_ref());
+        if let Some(key) = key {
+            builder = builder.header(HEADER_IDEMPOTENCY_KEY, key.as_str());
+        }
+        builder = match request.options.and_then(|options| options.condition.as_ref()) {
             None => builder,
             Some(Condition::Absent) => builder.header(IF_NONE_MATCH, "*"),
             Some(Condition::Present) => builder.header(IF_MATCH, "*"),

@@ -76,7 +76,8 @@ bugs! {
     /// A group serves and applies whatever it is asked. Breaks: a key is only ever in the group
     /// that owns it. Shows when a replica is asked for a foreign key: `200` or `404`, not `421`.
     IgnoreOwnership = "ignore-ownership",
-    /// A coordinator sends a write again whose fate is unknown, as if it had been refused. Breaks:
+    /// A coordinator gives its writes no names, and sends one again whose fate is unknown, as if it had
+    /// been refused. Breaks:
     /// a write takes effect once, and one that was refused never does. Shows when connections
     /// break or leaders die under load: where a key has several writers, it goes back to an older
     /// value; a conditional write answers `412` and has taken effect; so does, when the time is up

@@ -16,6 +16,7 @@ mod damaged_replica;
 mod dev;
 #[cfg(feature = "planted-bugs")]
 mod differing_replica;
+mod exactly_once;
 mod failover;
 mod fast_failover;
 mod forming;

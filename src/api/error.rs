@@ -70,6 +70,14 @@ pub(super) fn plain(
     response
 }
 
+/// The reader has it already (RFC 9110 §15.4.5): an answer without a body.
+pub(super) fn not_modified() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// No such path.
 pub(super) async fn unknown_path(method: Method) -> Response {
     refuse(Error::UnknownPath, About::of(&method))

@@ -13,11 +13,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use crate::types::command::Condition;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
-use crate::types::http::{CONTENT_BYTES, CONTENT_JSON};
+use crate::types::http::{CONTENT_BYTES, CONTENT_JSON, HEADER_IDEMPOTENCY_KEY};
 use crate::types::item::Version;
 use crate::types::key::Key;
 use crate::types::kv::Consistency;
 use crate::types::limits::{CONDITION_VERSIONS_MAX, REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX};
+use crate::types::once::IdempotencyKey;
 use crate::types::units::parse_duration;
 use crate::types::value::ValueKind;
 
@@ -33,7 +34,7 @@ pub(super) const RAW: &str = "raw";
 /// Parameters of the contract that this version refuses with a word of its own.
 const NOT_BUILT_PARAMETERS: &[&str] = &["ttl"];
 /// Headers of the contract that this version refuses: to ignore a condition is to break it.
-const NOT_BUILT_HEADERS: &[&str] = &["if-unmodified-since", "idempotency-key", "x-sage-min-index"];
+const NOT_BUILT_HEADERS: &[&str] = &["if-unmodified-since", "x-sage-min-index"];
 /// The most characters of a parameter's name that an error repeats.
 const NAME_CHARS_SHOWN: usize = 64;
 
@@ -121,13 +122,27 @@ fn refuse_not_built(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Refuses conditions, where there are none.
-pub(super) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Error> {
+/// What a reader has already, by `If-None-Match`: versions in quotes, as `ETag` has them, or `*`. If it
+/// holds, the answer is `304`.
+pub(super) fn unless(headers: &HeaderMap) -> Result<Option<Condition>, Error> {
     refuse_not_built(headers)?;
-    match [IF_MATCH, IF_NONE_MATCH].iter().find(|name| headers.contains_key(*name)) {
-        Some(name) => Err(invalid(name.as_str(), "only writes have conditions in this version")),
-        None => Ok(()),
+    let for_writes = [IF_MATCH.as_str(), HEADER_IDEMPOTENCY_KEY];
+    if let Some(name) = for_writes.into_iter().find(|name| headers.contains_key(*name)) {
+        return Err(invalid(name, "only writes have it"));
     }
+    match single(headers, &IF_NONE_MATCH)? {
+        None => Ok(None),
+        Some("*") => Ok(Some(Condition::Present)),
+        Some(tags) => versions(&IF_NONE_MATCH, tags).map(Condition::Version).map(Some),
+    }
+}
+
+/// The name under which a write takes effect once.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
+    let name = HeaderName::from_static(HEADER_IDEMPOTENCY_KEY);
+    let text = single(headers, &name)?;
+    let key = text.map(IdempotencyKey::new).transpose();
+    key.map_err(|error| invalid(name.as_str(), error.to_string()))
 }
 
 /// The condition of a write: `If-Match` with versions in quotes, as `ETag` has them, or `*`; or
@@ -137,7 +152,7 @@ pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Error>
     match (single(headers, &IF_MATCH)?, single(headers, &IF_NONE_MATCH)?) {
         (None, None) => Ok(None),
         (Some("*"), None) => Ok(Some(Condition::Present)),
-        (Some(tags), None) => versions(tags).map(Condition::Version).map(Some),
+        (Some(tags), None) => versions(&IF_MATCH, tags).map(Condition::Version).map(Some),
         (None, Some("*")) => Ok(Some(Condition::Absent)),
         (None, Some(_)) => Err(invalid(IF_NONE_MATCH.as_str(), "only * is accepted on writes")),
         (Some(_), Some(_)) => {
@@ -151,15 +166,15 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(invalid(name.as_str(), "given more than once; separate versions by commas"));
+        return Err(invalid(name.as_str(), "given more than once"));
     }
     let text = value.to_str().map_err(|_| invalid(name.as_str(), "not plain text"))?;
     Ok(Some(text.trim()))
 }
 
 /// `"17", "18"`, at most [`CONDITION_VERSIONS_MAX`] of them.
-fn versions(tags: &str) -> Result<Vec<Version>, Error> {
-    let bad = |reason| invalid(IF_MATCH.as_str(), reason);
+fn versions(header: &HeaderName, tags: &str) -> Result<Vec<Version>, Error> {
+    let bad = |reason| invalid(header.as_str(), reason);
     let expected = "expected a version in quotes, such as \"17\", several with commas, or *";
     let mut versions = Vec::new();
     for tag in tags.split(',').map(str::trim) {
@@ -336,9 +351,42 @@ mod tests {
             &[("if-match", "\"1\""), ("if-match", "\"2\"")],
             &[("if-match", huge)],
             &[("if-match", many.as_str())],
-            &[("idempotency-key", "x")],
+            &[("if-unmodified-since", "x")],
         ] {
             assert_eq!(of(pairs), Err("invalid_parameter"), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_reader_says_which_versions_it_has() {
+        let of = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(name, value.parse().expect("a header"));
+            unless(&headers).map_err(|error| error.code())
+        };
+        assert_eq!(unless(&HeaderMap::new()), Ok(None));
+        assert_eq!(of("if-none-match", "*"), Ok(Some(Condition::Present)));
+        let versions = Condition::Version(vec![17, 18]);
+        assert_eq!(of("if-none-match", "\"17\", \"18\""), Ok(Some(versions)));
+        assert_eq!(of("if-none-match", "17"), Err("invalid_parameter"));
+        assert_eq!(of("if-match", "\"17\""), Err("invalid_parameter"));
+        assert_eq!(of("idempotency-key", "a"), Err("invalid_parameter"));
+    }
+
+    #[test]
+    fn an_idempotency_key_is_one_short_word() {
+        let of = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("idempotency-key", value.parse().expect("a header"));
+            }
+            idempotency_key(&headers).map_err(|error| error.code())
+        };
+        assert_eq!(of(&[]), Ok(None));
+        let key = IdempotencyKey::new("8e03978e-40d5").expect("a key");
+        assert_eq!(of(&["8e03978e-40d5"]), Ok(Some(key)));
+        for bad in [&[""][..], &["two words"], &[&"x".repeat(65)], &["a", "b"], &["a", "a"]] {
+            assert_eq!(of(bad), Err("invalid_parameter"), "{bad:?}");
         }
     }
 

@@ -15,9 +15,10 @@ use tokio::time::timeout_at;
 
 use crate::api::Kv;
 use crate::api::body;
-use crate::api::error::{About, json, plain, refuse};
+use crate::api::error::{About, json, not_modified, plain, refuse};
 use crate::api::extract::{
-    CONSISTENCY, KEY, Query, RAW, TIMEOUT, condition, refuse_conditions, value_kind, with_margin,
+    CONSISTENCY, KEY, Query, RAW, TIMEOUT, condition, idempotency_key, unless, value_kind,
+    with_margin,
 };
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
@@ -30,6 +31,7 @@ use crate::types::http::{
 use crate::types::item::{Item, Version};
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use crate::types::limits::DEADLINE_MARGIN;
+use crate::types::once::Once;
 use crate::types::value::{Value, ValueKind};
 
 /// `PUT /kv`.
@@ -41,12 +43,14 @@ async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
     let condition = condition(request.headers())?;
+    let once = idempotency_key(request.headers())?.map(Once::Key);
     let kind = value_kind(request.headers())?;
     let _place = shared.admit()?;
     let body = request.into_body();
     let held = body::read(body, shared.max_value_bytes, &shared.body_budget, deadline).await?;
     let value = Value::new(kind, held.data)?;
-    let request = KeyWrite { key, condition, write: Write::Put { value } }.into();
+    let put = KeyWrite { key, condition, write: Write::Put { value } };
+    let request = KvRequest::Write { write: put, once };
     let written = write(&*shared.face, request, deadline).await?;
     let mut response = json(StatusCode::OK, &write_body(&written, None));
     set_index(response.headers_mut(), &written.at);
@@ -67,7 +71,9 @@ async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respo
     let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
     let condition = condition(request.headers())?;
-    let request = KeyWrite { key, condition, write: Write::Delete }.into();
+    let once = idempotency_key(request.headers())?.map(Once::Key);
+    let delete = KeyWrite { key, condition, write: Write::Delete };
+    let request = KvRequest::Write { write: delete, once };
     let _place = shared.admit()?;
     let written = write(&*shared.face, request, deadline).await?;
     let mut response = json(StatusCode::OK, &write_body(&written, Some(written.existed)));
@@ -84,10 +90,12 @@ async fn try_get<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let query = Query::parse(request.uri(), &[KEY, RAW, CONSISTENCY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
     let (raw, consistency) = (query.raw()?, query.consistency()?);
-    refuse_conditions(request.headers())?;
+    let unless = unless(request.headers())?;
     let _place = shared.admit()?;
     let read = read(&*shared.face, KvRequest::Get { key, consistency }, deadline).await?;
+    let has_it = |version| unless.as_ref().is_some_and(|held| held.holds(Some(version)));
     let mut response = match &read.item {
+        Some(item) if has_it(item.version) => not_modified(),
         None => plain(StatusCode::NOT_FOUND, CONTENT_JSON, GetBody::NOT_FOUND),
         Some(item) if raw => raw_value(item),
         Some(item) => plain(StatusCode::OK, CONTENT_JSON, GetBody::render(item)),

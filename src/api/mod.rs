@@ -16,8 +16,8 @@
 //!
 //! Promises: every answer has a JSON body (or the bare value with `raw=true`); every request ends
 //! within its deadline, even if the store does not; a write that may have been taken is never
-//! called refused. Refuses what it would otherwise have to ignore: conditions, idempotency keys
-//! and times to live are errors until they are built.
+//! called refused. Refuses what it would otherwise have to ignore: times to live are an error
+//! until they are built.
 //!
 //! Knows neither Raft nor the ring, opens no socket and holds no state but two budgets.
 

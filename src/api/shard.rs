@@ -1,6 +1,6 @@
 //! A replica as a key-value store for clients that know nothing of leaders: what this replica
-//! can't answer itself it forwards to the leader, once at a time and only while it is certain that
-//! a write was not applied.
+//! can't answer itself it forwards to the leader, once at a time. A write without a name is sent
+//! again only while it is certain that it was not applied.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -54,6 +54,16 @@ impl Shard {
         leaders.entry(leader.clone()).or_insert_with(open).clone()
     }
 
+    /// Asks this replica, and the leader if that is another.
+    async fn attempt(&self, request: &KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
+        match self.replica.call(request.clone(), deadline).await {
+            Err(Error::NotLeader { leader: Some(leader) }) => {
+                self.forward(&leader, request, deadline).await
+            }
+            answer => answer,
+        }
+    }
+
     async fn forward(
         &self,
         leader: &Member,
@@ -76,23 +86,27 @@ impl Shard {
 impl Kv for Shard {
     async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
         let deadline = deadline.earlier_by(ANSWER_MARGIN);
+        // Why the fate of an attempt is unknown, if it is.
+        let mut lost = None;
         loop {
-            let error = match self.replica.call(request.clone(), deadline).await {
-                Err(Error::NotLeader { leader: Some(leader) }) => {
-                    match self.forward(&leader, &request, deadline).await {
-                        Err(error) if retriable(&error, &request) => error,
-                        answer => return answer,
-                    }
-                }
-                // It will not answer later either; its process waits for those under way.
-                answer if self.replica.is_condemned() => return answer,
-                Err(error) if retriable(&error, &request) => error,
-                answer => return answer,
+            let error = match self.attempt(&request, deadline).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
             };
-            if deadline.left() <= LEADER_PATIENCE {
-                return Err(match error {
-                    Error::NotLeader { .. } => Error::unavailable("the group has no leader"),
-                    other => other,
+            let again = match &error {
+                Error::OutcomeUnknown { .. } if request.is_write() => {
+                    lost = Some(error.clone());
+                    request.is_repeatable()
+                }
+                error => retriable(error, &request) || lost.is_some() && !error.is_settled(),
+            };
+            // A condemned replica will not answer later either; its process waits for those under way.
+            let over = deadline.left() <= LEADER_PATIENCE || self.replica.is_condemned();
+            if !again || over {
+                return Err(match (lost, error) {
+                    (Some(lost), error) if !error.is_settled() => lost,
+                    (_, Error::NotLeader { .. }) => Error::unavailable("the group has no leader"),
+                    (_, error) => error,
                 });
             }
             let changed = self.replica.leadership_changed();

@@ -5,8 +5,10 @@ use clap::Args;
 use crate::cli::Ending;
 use crate::cli::output::{Format, is_mismatch, mismatch, print_json, print_line};
 use crate::cli::remote::RemoteArgs;
+use crate::client::WriteOptions;
 use crate::types::command::Condition;
 use crate::types::item::Version;
+use crate::types::once::IdempotencyKey;
 
 const EXAMPLE: &str = "\
 Example: always, and only what was read as version 17
@@ -22,6 +24,9 @@ pub(super) struct DelArgs {
     /// Only if the key still has this version; otherwise nothing changes and the exit code is 1
     #[arg(long, env = "SAGE_IF_VERSION", value_name = "VERSION")]
     if_version: Option<Version>,
+    /// A name for this deletion: sent again under it within ten minutes, it takes effect once
+    #[arg(long, env = "SAGE_IDEMPOTENCY_KEY", value_name = "NAME", value_parser = IdempotencyKey::new)]
+    idempotency_key: Option<IdempotencyKey>,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -29,11 +34,9 @@ pub(super) struct DelArgs {
 impl DelArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         let client = self.remote.client()?;
-        let written = match self.if_version {
-            None => client.delete(&self.key).await,
-            Some(version) => client.delete_if(&self.key, &Condition::Version(vec![version])).await,
-        };
-        let written = match written {
+        let condition = self.if_version.map(|version| Condition::Version(vec![version]));
+        let options = WriteOptions { condition, idempotency_key: self.idempotency_key };
+        let written = match client.delete_with(&self.key, &options).await {
             Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,
         };

@@ -11,9 +11,11 @@ use clap::builder::BoolishValueParser;
 use crate::cli::Ending;
 use crate::cli::output::{Format, is_mismatch, mismatch, print_json, print_line};
 use crate::cli::remote::RemoteArgs;
+use crate::client::WriteOptions;
 use crate::types::command::Condition;
 use crate::types::item::Version;
 use crate::types::limits::VALUE_BYTES_MAX;
+use crate::types::once::IdempotencyKey;
 use crate::types::value::{Value, ValueError, ValueKind};
 
 const EXAMPLE: &str = "\
@@ -22,7 +24,8 @@ Example: text, JSON, a file as it is, and only what nobody else has written mean
   sage put user:1 --json '{\"name\":\"Ada\"}'
   sage put logo --bytes --file logo.png
   date | sage put today -
-  sage put greeting hi --if-version 17";
+  sage put greeting hi --if-version 17
+  sage put order:7 paid --idempotency-key 8e03978e";
 
 /// Store a value: text, or what --json or --bytes says
 #[derive(Args, Debug)]
@@ -53,6 +56,9 @@ pub(super) struct PutArgs {
     /// Only if the key has no value; otherwise nothing changes and the exit code is 1
     #[arg(long, env = "SAGE_IF_ABSENT", value_parser = BoolishValueParser::new())]
     if_absent: bool,
+    /// A name for this write: sent again under it within ten minutes, it takes effect once
+    #[arg(long, env = "SAGE_IDEMPOTENCY_KEY", value_name = "NAME", value_parser = IdempotencyKey::new)]
+    idempotency_key: Option<IdempotencyKey>,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -66,11 +72,8 @@ impl PutArgs {
             (None, true) => Some(Condition::Absent),
             (None, false) => None,
         };
-        let written = match &condition {
-            None => client.put(&self.key, value).await,
-            Some(condition) => client.put_if(&self.key, value, condition).await,
-        };
-        let written = match written {
+        let options = WriteOptions { condition, idempotency_key: self.idempotency_key.clone() };
+        let written = match client.put_with(&self.key, value, &options).await {
             Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,
         };

@@ -81,6 +81,13 @@ impl ClientError {
         }
     }
 
+    /// Whether this is what the group made of a write with an idempotency key: then it holds for every
+    /// attempt to send it.
+    pub(super) fn is_settled(&self) -> bool {
+        let settled = |code: &str| matches!(code, "version_mismatch" | "idempotency_key_reused");
+        matches!(self, Self::Api { code, .. } if settled(code))
+    }
+
     /// Whether another server might do better, and nothing is at risk in asking it.
     pub(super) fn may_go_elsewhere(&self) -> bool {
         let better = match self {

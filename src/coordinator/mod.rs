@@ -135,8 +135,8 @@ impl<P: Peers> Kv for Coordinator<P> {
         let deadline = deadline.earlier_by(ROUTE_MARGIN);
         let token = Token::of_key(request.key());
         let nameless = matches!(request, KvRequest::Write { once: None, .. });
-        let names = nameless && !planted::bug(Bug::RetryUnknown);
-        let need = if names { Need::NamedWrite } else { need(&request) };
+        let gives_name = nameless && !planted::bug(Bug::RetryUnknown);
+        let need = if gives_name { Need::NamedWrite } else { need(&request) };
         let mut active = self.shared.active_by(deadline).await?;
         let mut route = Route::new(need);
         let mut heard = None;
@@ -147,13 +147,13 @@ impl<P: Peers> Kv for Coordinator<P> {
             match route.next(heard.take(), &roster.candidates(need), deadline.left()) {
                 Step::Ask(contact, within) => {
                     ticket.take_if(|(group, _)| *group != roster.id());
-                    if names && ticket.is_none() {
+                    if gives_name && ticket.is_none() {
                         let fresh = self.shared.ticket(roster, deadline).await?;
                         ticket = Some((roster.id(), fresh));
                     }
-                    let named = ticket.as_ref().map(|(_, ticket)| ticket.write());
+                    let name = ticket.as_ref().map(|(_, ticket)| ticket.write());
                     let ask =
-                        |timeout_ms| Request::Kv { request: named_as(&request, named), timeout_ms };
+                        |timeout_ms| Request::Kv { request: named_as(&request, name), timeout_ms };
                     let errand = Errand { need, request: &ask, read: kv_reply };
                     let within = within.min(deadline.left());
                     heard = Some(self.shared.attempt(roster, &errand, &contact, within).await);

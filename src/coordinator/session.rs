@@ -81,17 +81,12 @@ impl Session {
 impl Slots {
     fn take(&self) -> Option<WriteId> {
         let mut state = lock(&self.state);
-        let slot = match state.free.pop() {
-            Some(Reverse(slot)) => slot,
-            None => {
-                let slot = u32::try_from(state.seqs.len()).ok()?;
-                if slot >= SESSION_SLOTS_MAX {
-                    return None;
-                }
-                state.seqs.push(0);
-                slot
-            }
-        };
+        let free = state.free.pop().map(|Reverse(slot)| slot);
+        let slot = free.or_else(|| {
+            let next = u32::try_from(state.seqs.len()).ok()?;
+            (next < SESSION_SLOTS_MAX).then(|| state.seqs.push(0))?;
+            Some(next)
+        })?;
         let seq = state.seqs.get_mut(slot as usize)?;
         *seq += 1;
         Some(WriteId { session: self.session, slot, seq: *seq })

@@ -187,6 +187,31 @@ impl Error {
         }
     }
 
+    /// Whether this is what the state machine made of a write with a name: then it holds for every
+    /// attempt to send it. Any other error speaks of one attempt only, and if another's fate is unknown
+    /// so is the write's.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::VersionMismatch { .. } | Self::IdempotencyKeyReused => true,
+            Self::MissingKey
+            | Self::InvalidJson(_)
+            | Self::InvalidUtf8(_)
+            | Self::InvalidParameter { .. }
+            | Self::BadRequest(_)
+            | Self::UnknownPath
+            | Self::MethodNotAllowed
+            | Self::KeyTooLarge { .. }
+            | Self::ValueTooLarge { .. }
+            | Self::WrongShard { .. }
+            | Self::NotLeader { .. }
+            | Self::Unavailable { .. }
+            | Self::Overloaded { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::NoSession
+            | Self::NoRoom(_) => false,
+        }
+    }
+
     /// What the error says about a write.
     pub fn outcome(&self) -> WriteOutcome {
         match self {

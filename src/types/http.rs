@@ -35,6 +35,8 @@ pub const PATH_RPC: &str = "/rpc";
 pub const UPGRADE_PROTOCOL: &str = "sage-rpc/1";
 /// `<group>:<index>` of the state that an answer speaks of.
 pub const HEADER_INDEX: &str = "x-sage-index";
+/// The name that a client gives a write, so that it may send it again.
+pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// How old a stale read may be, in milliseconds; `unknown` before a leader was heard.
 pub const HEADER_LAG: &str = "x-sage-lag";
 /// With `raw=true`, whose body has no room for it: when the value was written, milliseconds since

@@ -57,6 +57,9 @@ fn every_error() -> Vec<(Error, u16, &'static str)> {
         (Error::outcome_unknown("why"), 504, "outcome_unknown"),
         (Error::NoRoom(Space::Memory { max: 5000 }), 507, "out_of_memory_budget"),
         (Error::NoRoom(Space::Disk), 507, "disk_full"),
+        (Error::VersionMismatch { version: Some(3) }, 412, "version_mismatch"),
+        (Error::IdempotencyKeyReused, 422, "idempotency_key_reused"),
+        (Error::NoSession, 503, "unavailable"),
     ]
 }
 

@@ -15,6 +15,7 @@ use sagedb::types::ids::{ClusterId, GroupId, NodeId, StateHash};
 use sagedb::types::item::Item;
 use sagedb::types::key::Key;
 use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
+use sagedb::types::once::{IdempotencyKey, Once};
 use sagedb::types::peer::{Hello, Reply, Request};
 use sagedb::types::value::Value;
 use tokio::net::TcpListener;
@@ -47,6 +48,8 @@ struct State {
     index: u64,
     versions: BTreeMap<Key, u64>,
     items: BTreeMap<Key, Item>,
+    /// Writes with a name, and their answers.
+    names: BTreeMap<IdempotencyKey, (KeyWrite, Result<KvReply, Error>)>,
 }
 
 impl Fake {
@@ -56,30 +59,42 @@ impl Fake {
 
     fn answer(&self, request: KvRequest) -> Result<KvReply, Error> {
         let mut state = self.state.lock().expect("no panic under the lock");
-        Ok(match request {
-            KvRequest::Write { write: KeyWrite { key, condition, write }, .. } => {
-                let version = state.items.get(&key).map(|item| item.version);
-                if condition.is_some_and(|condition| !condition.holds(version)) {
-                    return Err(Error::VersionMismatch { version });
+        match request {
+            KvRequest::Write { write, once: Some(Once::Key(name)) } => {
+                if let Some((first, answer)) = state.names.get(&name) {
+                    let same = *first == write;
+                    return if same { answer.clone() } else { Err(Error::IdempotencyKeyReused) };
                 }
-                let value = match write {
-                    Write::Put { value } => Some(value),
-                    Write::Delete => None,
-                };
-                KvReply::Written(state.write(key, value))
+                let answer = state.write_if(write.clone());
+                state.names.insert(name, (write, answer.clone()));
+                answer
             }
-            KvRequest::Get { key, consistency } => KvReply::Read(Read {
+            KvRequest::Write { write, .. } => state.write_if(write),
+            KvRequest::Get { key, consistency } => Ok(KvReply::Read(Read {
                 at: state.at(),
                 item: state.items.get(&key).cloned(),
                 lag_ms: (consistency == Consistency::Stale).then_some(7),
-            }),
-        })
+            })),
+        }
     }
 }
 
 impl State {
     fn at(&self) -> GroupIndex {
         GroupIndex { group: "fake".into(), index: self.index }
+    }
+
+    fn write_if(&mut self, write: KeyWrite) -> Result<KvReply, Error> {
+        let KeyWrite { key, condition, write } = write;
+        let version = self.items.get(&key).map(|item| item.version);
+        if condition.is_some_and(|condition| !condition.holds(version)) {
+            return Err(Error::VersionMismatch { version });
+        }
+        let value = match write {
+            Write::Put { value } => Some(value),
+            Write::Delete => None,
+        };
+        Ok(KvReply::Written(self.write(key, value)))
     }
 
     fn write(&mut self, key: Key, value: Option<Value>) -> Written {

@@ -181,29 +181,10 @@ impl Route {
         let Some(reason) = &self.lost else { return verdict };
         let unknown = || Verdict::Done(Err(Error::OutcomeUnknown { reason: reason.clone() }));
         match verdict {
-            Verdict::Done(Err(error)) => match error {
-                Error::VersionMismatch { .. }
-                | Error::IdempotencyKeyReused
-                | Error::OutcomeUnknown { .. } => Verdict::Done(Err(error)),
-                // What the session knew of it is gone.
-                Error::NoSession => unknown(),
-                Error::Overloaded { .. }
-                | Error::NoRoom(_)
-                | Error::Unavailable { .. }
-                | Error::NotLeader { .. }
-                | Error::WrongShard { .. }
-                | Error::MissingKey
-                | Error::InvalidJson(_)
-                | Error::InvalidUtf8(_)
-                | Error::InvalidParameter { .. }
-                | Error::BadRequest(_)
-                | Error::UnknownPath
-                | Error::MethodNotAllowed
-                | Error::KeyTooLarge { .. }
-                | Error::ValueTooLarge { .. } => Verdict::Another(error),
-            },
-            // The group that owns the key now does not know the name.
-            Verdict::NotOwner(_) => unknown(),
+            Verdict::Done(Err(error)) if error.is_settled() => Verdict::Done(Err(error)),
+            // What the session knew of it is gone, or the group that owns the key now never knew it.
+            Verdict::Done(Err(Error::NoSession)) | Verdict::NotOwner(_) => unknown(),
+            Verdict::Done(Err(error)) => Verdict::Another(error),
             Verdict::Done(Ok(_)) | Verdict::Lost(_) | Verdict::Leader(_) | Verdict::Another(_) => {
                 verdict
             }

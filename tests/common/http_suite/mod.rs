@@ -5,6 +5,7 @@
 
 mod bounds;
 mod conditions;
+mod once;
 mod process;
 pub(crate) mod raw_http;
 mod refusals;
@@ -50,6 +51,10 @@ pub(crate) async fn every_promise(subject: &Subject) {
     values::deleting_what_is_not_there_is_done(subject).await;
     conditions::a_condition_decides_whether_a_write_happens(subject).await;
     conditions::what_is_no_condition_is_refused(subject).await;
+    once::a_write_with_an_idempotency_key_takes_effect_once(subject).await;
+    once::an_idempotency_key_remembers_that_a_condition_did_not_hold(subject).await;
+    once::what_is_no_idempotency_key_is_refused(subject).await;
+    once::a_reader_is_not_sent_what_it_has(subject).await;
     refusals::what_is_no_value_is_refused_and_changes_nothing(subject).await;
     values::a_key_is_any_text_up_to_its_bound(subject).await;
     refusals::what_is_no_key_is_refused(subject).await;

@@ -78,7 +78,7 @@ impl Connection {
             .collect();
         let status = status.parse().expect("a status");
         let mut answer = Answer { status, headers, body: Vec::new() };
-        if !bodiless && status >= 200 {
+        if !bodiless && status >= 200 && status != 304 {
             let length = answer.header("content-length").expect("an answer says its length");
             let length: usize = length.parse().expect("a length");
             while self.read.len() < length {
