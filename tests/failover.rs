@@ -66,8 +66,9 @@ async fn a_restarted_leader_catches_up_by_log() {
     group.nodes[old].kill();
     let new = group.leader(&world.http).await;
 
-    let load = Load::start("w", std::slice::from_ref(&group.nodes[new].url), 8);
-    load.until_more(500).await;
+    // Several times the entries that one message may have: a follower refuses a longer one.
+    let load = Load::start("w", std::slice::from_ref(&group.nodes[new].url), 16);
+    load.until_more(2000).await;
     let written = load.stop().await;
     group.nodes[old].start().expect("a replica can be started");
     let status = group.until_caught_up(&world.http, old).await;

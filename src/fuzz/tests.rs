@@ -2,7 +2,7 @@
 //! memory is measured by an allocator that counts what a thread holds.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,17 @@ use crate::store::snapshot::fuzz::snapshot_of;
 use crate::store::wal::fuzz::wal_of;
 use crate::types::codec;
 use crate::types::command::{Action, Command, Condition, Write};
-use crate::types::ids::{LogId, NodeId, Vote};
+use crate::types::fuzz::allowed_message;
+use crate::types::hash::{HashRange, Token};
+use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, StateHash, Vote};
 use crate::types::key::Key;
+use crate::types::limits::{
+    APPEND_ENTRIES_MAX, CHECKPOINTS_MAX, CONDITION_VERSIONS_MAX, FRAME_BYTES_MAX, GROUPS_MAX,
+    MEMBERS_MAX, NODES_MAX, RANGES_MAX, VOTER_SETS_MAX,
+};
 use crate::types::log::{Entry, Membership, Payload, StoredMembership};
-use crate::types::peer::Append;
+use crate::types::peer::{Append, Checkpoint, Checkpoints, Request};
+use crate::types::topology::{Claim, Group, Topology};
 
 /// Fails if `work` ever holds more than `allowed` bytes.
 fn counting(allowed: usize, work: &mut dyn FnMut()) {
@@ -151,45 +158,74 @@ fn bent_inputs_are_decoded_often_enough() {
     }
 }
 
-/// Inputs of about 60 KB that grow the most in memory, by their decoder.
-fn dense() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let with = |selector: u8, encoded: Vec<u8>| [vec![selector], encoded].concat();
-    let id = LogId { term: 0, leader: NodeId(0), index: 0 };
-    let blank = Entry { id, payload: Payload::Blank };
+const NOWHERE: LogId = LogId { term: 0, leader: NodeId(0), index: 0 };
+
+fn append(payloads: Vec<Payload>) -> Append {
+    let entries = payloads.into_iter().map(|payload| Entry { id: NOWHERE, payload }).collect();
     let vote = Vote { term: 0, node: NodeId(0), committed: false };
-    let append = Append {
-        vote,
-        prev: None,
-        entries: vec![blank; 15_000],
-        committed: None,
-        as_of: None,
-        lease_ms: None,
-    };
-    let members = |voters, urls| {
-        codec::encode(&StoredMembership { id: None, membership: Membership { voters, urls } })
-    };
-    let alone = vec![BTreeSet::from([NodeId(0)]); 30_000];
-    let urls = (0..20_000).map(|node| (NodeId(node), String::new())).collect();
-    let versions = Condition::Version(vec![0; 60_000]);
-    let key = Key::new("k").unwrap();
-    let action = Action::Conditional { key, condition: versions, write: Write::Delete };
+    Append { vote, prev: None, entries, committed: None, as_of: None, lease_ms: None }
+}
+
+/// So many sets of so many voters, and so many members without a URL.
+fn membership(sets: usize, voters: usize, members: usize) -> Membership {
+    let nodes = |count: usize| (0..count as u64).map(NodeId);
+    Membership {
+        voters: vec![nodes(voters).collect(); sets],
+        urls: nodes(members).map(|node| (node, String::new())).collect(),
+    }
+}
+
+/// So many groups with so many URLs, all empty, and so many ranges.
+fn claim(groups: usize, urls: usize, ranges: usize) -> Payload {
+    let group = Group { id: GroupId(0), name: String::new(), urls: vec![String::new(); urls] };
+    let groups = vec![group; groups];
+    let topology = Topology { cluster: ClusterId(0), epoch: 0, vnodes: 0, groups };
+    let owned = vec![HashRange { after: Token(0), upto: Token(0) }; ranges];
+    command(Action::Claim(Box::new(Claim { topology, owned })))
+}
+
+fn versions(count: usize) -> Payload {
+    let (key, condition) = (Key::new("k").unwrap(), Condition::Version(vec![0; count]));
+    command(Action::Conditional { key, condition, write: Write::Delete })
+}
+
+fn command(action: Action) -> Payload {
+    Payload::Command(Command { ts: 0, action })
+}
+
+fn checkpoints(count: usize) -> Request {
+    let taken = vec![Checkpoint { id: NOWHERE, hash: StateHash(0) }; count];
+    Request::Compare(Checkpoints { digest: 0, taken })
+}
+
+fn with(selector: u8, encoded: &[u8]) -> Vec<u8> {
+    [&[selector], encoded].concat()
+}
+
+/// Inputs that grow the most in memory, by their decoder: as many elements as are accepted.
+fn dense() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let of = |payload: Payload| with(2, &codec::encode(&append(vec![payload; APPEND_ENTRIES_MAX])));
+    let members = |membership| Payload::Membership(membership);
+    let full = membership(VOTER_SETS_MAX, NODES_MAX, NODES_MAX);
+    let stored = StoredMembership { id: None, membership: full.clone() };
     vec![
-        ("peer", "empty entries", with(2, codec::encode(&append))),
-        ("command", "sets of one node", with(4, members(alone, BTreeMap::new()))),
-        ("command", "empty sets", with(4, members(vec![BTreeSet::new(); 60_000], BTreeMap::new()))),
-        ("command", "members without URL", with(4, members(vec![], urls))),
-        ("command", "versions", with(0, codec::encode(&Command { ts: 0, action }))),
+        ("peer", "blank entries", of(Payload::Blank)),
+        ("peer", "sets of one node", of(members(membership(VOTER_SETS_MAX, 1, 0)))),
+        ("peer", "members", of(members(membership(0, 0, 1)))),
+        ("peer", "voters and members", of(members(membership(VOTER_SETS_MAX, 1, 1)))),
+        ("peer", "full memberships", of(members(full))),
+        ("peer", "claims of many groups", of(claim(GROUPS_MAX, 0, 0))),
+        ("peer", "full claims", of(claim(GROUPS_MAX, MEMBERS_MAX, RANGES_MAX))),
+        ("peer", "versions", of(versions(CONDITION_VERSIONS_MAX))),
+        ("peer", "checkpoints", with(0, &codec::encode(&checkpoints(CHECKPOINTS_MAX)))),
+        ("command", "a full membership", with(4, &codec::encode(&stored))),
         ("wal", "empty entries", wal_of(5500)),
         ("snapshot", "keys without values", snapshot_of(12_000)),
-        (
-            "peer",
-            "a length beyond the end",
-            with(2, vec![0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]),
-        ),
+        ("peer", "a length beyond the end", with(2, &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         (
             "peer",
             "a length up to the end",
-            with(2, [vec![0, 0, 0, 0, 60], vec![0xff; 60]].concat()),
+            with(2, &[vec![0, 0, 0, 0, 60], vec![0xff; 60]].concat()),
         ),
     ]
 }
@@ -207,6 +243,75 @@ fn dense_inputs_take_no_more_memory_than_is_justified() {
         };
         (decoder.run)(&bytes, &watch);
         println!("{name}: {what}: {} bytes of input, {} of memory", bytes.len(), most.get());
+    }
+}
+
+/// A legitimate message is never refused: the same bounds hold for whoever sends.
+#[test]
+fn as_many_elements_as_are_accepted_are_decoded_and_one_more_is_refused() {
+    fn taken<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> bool {
+        let decoded = codec::decode::<T>(&codec::encode(value), FRAME_BYTES_MAX);
+        let refused = matches!(decoded, Err(codec::DecodeError::Refused));
+        assert_ne!(decoded.is_ok(), refused, "{:?}", decoded.err());
+        decoded.is_ok()
+    }
+    for (more, is_taken) in [(0, true), (1, false)] {
+        let entries = vec![Payload::Blank; APPEND_ENTRIES_MAX + more];
+        assert_eq!(taken(&append(entries)), is_taken);
+        assert_eq!(taken(&checkpoints(CHECKPOINTS_MAX + more)), is_taken);
+        for payload in [
+            Payload::Membership(membership(VOTER_SETS_MAX + more, 1, 1)),
+            Payload::Membership(membership(1, NODES_MAX + more, 1)),
+            Payload::Membership(membership(1, 1, NODES_MAX + more)),
+            claim(GROUPS_MAX + more, 1, 1),
+            claim(1, MEMBERS_MAX + more, 1),
+            claim(1, 1, RANGES_MAX + more),
+            versions(CONDITION_VERSIONS_MAX + more),
+        ] {
+            assert_eq!(taken(&Entry { id: NOWHERE, payload: payload.clone() }), is_taken);
+            assert_eq!(taken(&append(vec![payload])), is_taken);
+        }
+    }
+}
+
+/// The largest frame, full of entries of four bytes, that says how many there are or lies about it.
+#[test]
+fn a_forged_frame_of_tiny_entries_is_refused_before_it_takes_memory() {
+    let room = FRAME_BYTES_MAX - 16;
+    for announced in [room / 4, room + 1, usize::MAX] {
+        let mut forged = vec![0; 4]; // A vote, and no entry before these.
+        codec::encode_into(&announced, &mut forged);
+        forged.resize(forged.len() + room, 0);
+        let mut decoded = Ok(append(Vec::new()));
+        let decode = || decoded = codec::decode::<Append>(&forged, FRAME_BYTES_MAX);
+        let held = allocation_counter::measure(decode).bytes_max;
+        let why = decoded.expect_err("it is refused").to_string();
+        assert!(why.contains("too many elements"), "{why}");
+        let most = 3 * APPEND_ENTRIES_MAX * size_of::<Entry>();
+        assert!(held <= most as u64, "{held} bytes for {announced} entries");
+    }
+}
+
+proptest! {
+    /// However many elements of whatever kind, within their bounds or not.
+    #[test]
+    fn no_message_of_many_small_elements_takes_more_memory_than_is_justified(
+        counts in vec(prop_oneof![Just(0_usize), 1..40_usize, 0..2000_usize], 3),
+        entries in 1..600_usize,
+        kind in 0..4,
+    ) {
+        let payload = match kind {
+            0 => Payload::Membership(membership(counts[0] % 40, counts[1] % 40, counts[2])),
+            1 => claim(counts[0], counts[1] % 40, counts[2]),
+            2 => versions(counts[0]),
+            _ => Payload::Blank,
+        };
+        let few = entries.min(1 + (1 << 20) / codec::encode(&payload).len());
+        let bytes = codec::encode(&append(vec![payload; few]));
+        let decode = || drop(codec::decode::<Append>(&bytes, FRAME_BYTES_MAX));
+        let held = allocation_counter::measure(decode).bytes_max;
+        let allowed = allowed_message(bytes.len());
+        prop_assert!(held <= allowed as u64, "{} bytes took {held}, not {allowed}", bytes.len());
     }
 }
 

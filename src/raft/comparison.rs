@@ -27,7 +27,7 @@ use crate::store::datadir;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{Index, NodeId};
-use crate::types::limits::{CHECKPOINTS_MAX, COMPARE_INTERVAL, COMPARE_TIMEOUT};
+use crate::types::limits::{COMPARE_INTERVAL, COMPARE_TIMEOUT};
 use crate::types::peer::{Checkpoint, Checkpoints, Reply, Request};
 use crate::types::topology::Member;
 
@@ -177,15 +177,10 @@ impl Replica {
     }
 
     /// The answer to another's checkpoints.
-    pub(in crate::raft) fn be_compared(
-        &self,
-        node: NodeId,
-        mut theirs: Checkpoints,
-    ) -> Checkpoints {
-        theirs.taken.truncate(CHECKPOINTS_MAX);
+    pub(in crate::raft) fn be_compared(&self, node: NodeId, theirs: &Checkpoints) -> Checkpoints {
         let mine = self.comparison().record.checkpoints();
         if self.members().iter().any(|member| member.node == node) {
-            self.comparison().note(node, &mine, &theirs);
+            self.comparison().note(node, &mine, theirs);
         }
         mine
     }
@@ -209,10 +204,7 @@ impl Replica {
         let asked = callers.iter().map(async |(member, caller)| {
             let deadline = Deadline::after(COMPARE_TIMEOUT);
             match caller.call(&request, deadline).await {
-                Ok(Reply::Compared(mut theirs)) => {
-                    theirs.taken.truncate(CHECKPOINTS_MAX);
-                    Some((member.node, theirs))
-                }
+                Ok(Reply::Compared(theirs)) => Some((member.node, theirs)),
                 Ok(other) => {
                     tracing::debug!(node = %member.node, ?other, "no checkpoints");
                     None

@@ -97,7 +97,7 @@ pub(in crate::raft) fn config(
         quorum_loss_probe_interval: Some((3 * election_timeout_max).max(3000)),
         // A restarted leader without its last commit position would serve an old state.
         enable_leader_restore: Some(false),
-        max_payload_entries: APPEND_ENTRIES_MAX,
+        max_payload_entries: APPEND_ENTRIES_MAX as u64,
         // `raft::compaction` decides by bytes of log.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: keep_log_entries,

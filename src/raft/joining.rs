@@ -64,6 +64,19 @@ pub(in crate::raft) fn change(
     }
 }
 
+/// Learners that never will come in: `joiner` comes under their URL, or no voter has it any more. So
+/// each voter has one beside it at most, and a configuration never names more than
+/// [`NODES_MAX`](crate::types::limits::NODES_MAX) nodes.
+fn former_joiners(joiner: &Member, members: &[Member], voters: &[NodeId]) -> BTreeSet<NodeId> {
+    let (seated, learners): (Vec<&Member>, Vec<&Member>) =
+        members.iter().partition(|member| voters.contains(&member.node));
+    let has_seat = |learner: &Member| seated.iter().any(|voter| voter.url == learner.url);
+    let former = learners.into_iter().filter(|learner| {
+        learner.node != joiner.node && (learner.url == joiner.url || !has_seat(learner))
+    });
+    former.map(|learner| learner.node).collect()
+}
+
 /// Finishes, for as long as the replica runs, what a former leader has begun to change.
 pub(in crate::raft) async fn finish(replica: Replica) {
     let mut metrics = replica.raft().server_metrics();
@@ -123,7 +136,7 @@ impl Replica {
             Change::Move => self.change_members(ChangeMembers::SetNodes(nodes), true).await,
             Change::Replace(former) => {
                 tracing::info!(node = %joiner.node, url = %joiner.url, %former, "taking a replica in");
-                let former_joiners = self.former_joiners(&joiner);
+                let former_joiners = former_joiners(&joiner, &self.members(), &self.voters());
                 if !former_joiners.is_empty() {
                     self.change_members(ChangeMembers::RemoveNodes(former_joiners), true).await?;
                 }
@@ -138,14 +151,6 @@ impl Replica {
                 self.change_members(ChangeMembers::ReplaceAllVoters(voters), false).await
             }
         }
-    }
-
-    /// Learners that have tried to come in under the URL of `joiner` and never will now.
-    fn former_joiners(&self, joiner: &Member) -> BTreeSet<NodeId> {
-        let voters = self.voters();
-        let same_url = self.members().into_iter().filter(|member| member.url == joiner.url);
-        let nodes = same_url.map(|member| member.node);
-        nodes.filter(|node| *node != joiner.node && !voters.contains(node)).collect()
     }
 
     async fn change_members(
@@ -191,6 +196,7 @@ mod tests {
 
     use super::*;
     use crate::raft::replica::tests::{alone, open};
+    use crate::types::limits::{MEMBERS_MAX, NODES_MAX};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_joint_change_that_was_left_halfway_is_finished() {
@@ -226,5 +232,25 @@ mod tests {
         assert!(decide(member(3, "http://c")).is_err());
         // A learner's URL names no seat among the voters.
         assert!(decide(member(3, "http://l")).is_err());
+    }
+
+    #[test]
+    fn however_often_replicas_come_and_move_a_configuration_stays_within_its_bound() {
+        let member = |node, url: u64| Member { node: NodeId(node), url: format!("http://{url}") };
+        let mut members: Vec<_> = (0..MEMBERS_MAX as u64).map(|node| member(node, node)).collect();
+        let voters: Vec<_> = members.iter().map(|member| member.node).collect();
+        for round in 0..200 {
+            // A learner comes for each seat and is never heard of again; then the voter moves.
+            let at = usize::try_from(round).expect("it is small") % MEMBERS_MAX;
+            let joiner = Member { node: NodeId(1000 + round), url: members[at].url.clone() };
+            let former = former_joiners(&joiner, &members, &voters);
+            assert!(voters.iter().all(|voter| !former.contains(voter)), "{former:?}");
+            members.retain(|member| !former.contains(&member.node));
+            members.push(joiner);
+            assert!(members.len() <= NODES_MAX, "{} nodes in round {round}", members.len());
+            if round % 3 == 0 {
+                members[at].url = format!("http://{}", 1000 + round);
+            }
+        }
     }
 }

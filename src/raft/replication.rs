@@ -23,7 +23,7 @@ use crate::raft::network::{frame, message};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
 use crate::types::ids::{NodeId, Vote};
-use crate::types::limits::APPEND_BYTES_PER_SECOND_MIN;
+use crate::types::limits::{APPEND_BYTES_PER_SECOND_MIN, APPEND_ENTRIES_MAX};
 use crate::types::peer::{Append, AppendReply};
 
 /// The most append messages that a leader has under way to one follower.
@@ -56,6 +56,8 @@ impl Aside {
         let leadership = (request.vote.leader_id.term, request.vote.leader_id.node_id);
         let committed = request.leader_commit.as_ref().map(|id| id.index);
         let as_of = self.as_of.get(leadership, committed);
+        let entries = request.entries.len();
+        assert!(entries <= APPEND_ENTRIES_MAX, "{entries} entries: no follower would take them");
         (wire::append(request, as_of, self.lease.wanted_ms()), asked)
     }
 
@@ -219,7 +221,9 @@ pub(in crate::raft) async fn follow(
     let requests = stream::unfold(start, |(mut receiver, queue, lease)| async move {
         // A broken stream ends like a closed one: what came before is still answered.
         let frame = receiver.next().await.ok().flatten()?;
-        let append = message::<Append>(&frame).ok()?;
+        let append = message::<Append>(&frame);
+        let append =
+            append.inspect_err(|error| tracing::warn!(%error, "a leader's message")).ok()?;
         let (mark, vote) = (Mark::of(&append), append.vote);
         let granted = lease.grant(&vote, append.lease_ms);
         queue.send(Heard { mark, vote, lease: granted }).await.ok()?;

@@ -66,7 +66,7 @@ impl Service for Replica {
                 Reply::NotReady("only a peer may send this".into())
             }
             Request::Compare(theirs) => {
-                Reply::Compared(self.be_compared(from.unwrap_or_default(), theirs))
+                Reply::Compared(self.be_compared(from.unwrap_or_default(), &theirs))
             }
             Request::Vote(request) if self.bound() && !self.is_heirs(&request) => {
                 Reply::NotReady("it may be bound by the lease of a leader".into())

@@ -1,8 +1,8 @@
 //! The one binary encoding: postcard, bounded.
 //!
-//! Decoding refuses input that is too long, too short or has bytes left over; lengths inside the
-//! input never reserve more memory than the input itself justifies (serde caps what it reserves
-//! ahead). It never panics.
+//! Decoding refuses input that is too long, too short or has bytes left over, and lists with more
+//! elements than their bound (`bounded`), so that what it takes of memory is justified by the input:
+//! see [`DECODED_BYTES_PER_BYTE`](crate::types::limits::DECODED_BYTES_PER_BYTE). It never panics.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +21,11 @@ pub enum DecodeError {
     /// Not a value of that type.
     #[error("malformed: {0}")]
     Malformed(postcard::Error),
+    /// One of our types has refused a part of it.
+    #[error(
+        "malformed: a part of it is of no known kind, or beyond its bound, such as a list with too many elements"
+    )]
+    Refused,
     /// A value, and then more.
     #[error("{0} bytes left over")]
     LeftOver(usize),
@@ -48,12 +53,21 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T, Decode
     if bytes.len() > max {
         return Err(DecodeError::TooLong { len: bytes.len(), max });
     }
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::Malformed)?;
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::LeftOver(rest.len())) }
 }
 
 /// Decodes the value that `bytes` begin with, whatever follows: to read the version of a message
 /// whose later fields may be unknown.
 pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    postcard::take_from_bytes(bytes).map(|(value, _)| value).map_err(DecodeError::Malformed)
+    Ok(postcard::take_from_bytes(bytes).map(|(value, _)| value)?)
+}
+
+impl From<postcard::Error> for DecodeError {
+    fn from(error: postcard::Error) -> Self {
+        match error {
+            postcard::Error::SerdeDeCustom => Self::Refused, // It keeps no sentence.
+            other => Self::Malformed(other),
+        }
+    }
 }

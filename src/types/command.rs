@@ -8,10 +8,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::bounded::bounded;
 use crate::types::clock::TimestampMs;
 use crate::types::ids::{ClusterId, GroupId, SessionId};
 use crate::types::item::Version;
 use crate::types::key::Key;
+use crate::types::limits::CONDITION_VERSIONS_MAX;
 use crate::types::once::{Answer, Once};
 use crate::types::topology::{Claim, Epoch};
 use crate::types::value::Value;
@@ -113,7 +115,7 @@ pub enum Condition {
     /// It has a value, of whatever version.
     Present,
     /// It has a value of one of these versions.
-    Version(Vec<Version>),
+    Version(#[serde(deserialize_with = "bounded::<_, _, CONDITION_VERSIONS_MAX>")] Vec<Version>),
 }
 
 impl Condition {

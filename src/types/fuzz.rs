@@ -20,7 +20,7 @@ use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, SessionId, StateHash,
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
-use crate::types::limits::FRAME_BYTES_MAX;
+use crate::types::limits::{DECODED_BYTES_MAX, DECODED_BYTES_PER_BYTE, FRAME_BYTES_MAX};
 use crate::types::log::{Entry, Membership, Payload, StoredMembership};
 use crate::types::once::{IdempotencyKey, Once, WriteId};
 use crate::types::peer::{
@@ -44,13 +44,18 @@ pub struct Decoder {
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// The most memory that decoding `len` bytes of postcard may take. A list reserves room for as many
-/// elements as it announces, if so many bytes are left and it is no more than 1 MiB: at most 128
-/// bytes, an entry's size, for each. In it other lists can do the same: the groups of a claim
+/// The most memory that decoding `len` bytes of postcard may take, if they are few. A list reserves room
+/// for as many elements as it announces, if so many bytes are left and it is no more than its bound: at
+/// most 128 bytes, an entry's size, for each. In it other lists can do the same: the groups of a claim
 /// (56 bytes each) and their URLs (24). A list that grows holds three times what it has; an entry
 /// has four bytes at least, and a set of one node two.
 pub(crate) fn allowed(len: usize) -> usize {
     4096 + 256 * len
+}
+
+/// The most memory that decoding a message of `len` bytes may take: its lists have bounds.
+pub(crate) fn allowed_message(len: usize) -> usize {
+    allowed(len).min(DECODED_BYTES_MAX + DECODED_BYTES_PER_BYTE * len)
 }
 
 /// What `decode` gives, watched.
@@ -110,7 +115,7 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     watch: Watch<'_>,
 ) -> bool {
     let decode = || codec::decode::<T>(bytes, FRAME_BYTES_MAX);
-    let value = match watched(watch, allowed(bytes.len()), decode) {
+    let value = match watched(watch, allowed_message(bytes.len()), decode) {
         Ok(value) => value,
         Err(error) => {
             assert!(!error.to_string().is_empty(), "an error says what is wrong");

@@ -8,9 +8,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::types::bounded::bounded;
 use crate::types::error::WriteOutcome;
 use crate::types::ids::{ClusterId, GroupId, Index, LogId, NodeId, StateHash, Term};
 use crate::types::item::{Item, Version};
+use crate::types::limits::NODES_MAX;
 use crate::types::topology::Epoch;
 use crate::types::value::ValueKind;
 
@@ -238,6 +240,7 @@ pub struct ShardStatus {
     /// How old its state may be, in milliseconds; 0 on a leader.
     pub lag_ms: Option<u64>,
     /// The group's members.
+    #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
     pub members: Vec<MemberStatus>,
     /// Voters that must have a write on disk before it is answered.
     pub quorum: u32,

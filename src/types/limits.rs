@@ -30,6 +30,13 @@ pub const VNODES_MAX: u32 = 4096;
 pub const VNODES_DEFAULT: u32 = 100;
 /// The most members of one group.
 pub const MEMBERS_MAX: usize = 15;
+/// The most nodes that one configuration names: each member may have a learner beside it that is
+/// about to take its place.
+pub const NODES_MAX: usize = 2 * MEMBERS_MAX;
+/// The most sets of voters in one configuration: two in a joint change.
+pub const VOTER_SETS_MAX: usize = 2;
+/// The most ranges that one group owns: one for each vnode, fewer where neighbours are merged.
+pub const RANGES_MAX: usize = VNODES_MAX as usize;
 
 /// How long one replica may take to say who it is or how it is, asked by a coordinator.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -98,8 +105,14 @@ pub const WRITE_BATCH_BYTES: usize = 1024 * 1024;
 pub const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 /// The most bytes of payload in one append message: after that the next message starts.
 pub const APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The most entries in one append message.
-pub const APPEND_ENTRIES_MAX: u64 = 512;
+/// The most entries in one append message. Followers refuse more.
+pub const APPEND_ENTRIES_MAX: usize = 512;
+/// The most memory that decoding a message takes for each of its bytes, in bytes: an empty URL takes
+/// 24, and a full membership 22. Beside it come [`DECODED_BYTES_MAX`].
+pub const DECODED_BYTES_PER_BYTE: usize = 32;
+/// The most memory that decoding a message takes beyond [`DECODED_BYTES_PER_BYTE`], in bytes: for
+/// [`APPEND_ENTRIES_MAX`] entries that are small, or that are memberships of a few nodes.
+pub const DECODED_BYTES_MAX: usize = 512 * 1024;
 /// One block of a snapshot on the wire, in bytes.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 /// A block of a snapshot file takes records until it has this many bytes, before compression.

@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::types::bounded::{Bounded, bounded};
 use crate::types::command::Command;
 use crate::types::ids::{LogId, NodeId};
+use crate::types::limits::{NODES_MAX, VOTER_SETS_MAX};
 
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,8 +35,10 @@ pub enum Payload {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Membership {
     /// One set of voters, or two during a joint change: a quorum of each is needed.
+    #[serde(deserialize_with = "voter_sets")]
     pub voters: Vec<BTreeSet<NodeId>>,
     /// The URL of every member, voters and learners.
+    #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
     pub urls: BTreeMap<NodeId, String>,
 }
 
@@ -43,6 +47,11 @@ impl Membership {
     pub fn is_voter(&self, node: NodeId) -> bool {
         self.voters.last().is_some_and(|voters| voters.contains(&node))
     }
+}
+
+fn voter_sets<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<BTreeSet<NodeId>>, D::Error> {
+    let sets: Vec<Bounded<_, NODES_MAX>> = bounded::<_, _, VOTER_SETS_MAX>(from)?;
+    Ok(sets.into_iter().map(|Bounded(voters)| voters).collect())
 }
 
 /// A membership and the entry that brought it.

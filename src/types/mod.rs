@@ -6,6 +6,7 @@
 //! [`host`]. What comes from a disk or a socket is
 //! checked when one of these types is made, so that the rooms above need not check it again.
 
+mod bounded;
 pub mod clock;
 pub mod codec;
 pub mod command;

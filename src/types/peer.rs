@@ -7,12 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::bounded::bounded;
 use crate::types::clock::TimestampMs;
 use crate::types::command::{Action, Outcome};
 use crate::types::error::Error;
 use crate::types::http::ShardStatus;
 use crate::types::ids::{GroupId, LogId, NodeId, StateHash, Vote};
 use crate::types::kv::{KvReply, KvRequest};
+use crate::types::limits::{APPEND_ENTRIES_MAX, CHECKPOINTS_MAX, MEMBERS_MAX, NODES_MAX};
 use crate::types::log::{Entry, StoredMembership};
 use crate::types::topology::{Claim, Member};
 
@@ -128,8 +130,10 @@ pub struct Identity {
     pub fresh: bool,
     /// While forming: the advertised URLs of itself and of every `--replicas` peer, sorted; empty
     /// until all of them have answered.
+    #[serde(deserialize_with = "bounded::<_, _, MEMBERS_MAX>")]
     pub seeds: Vec<String>,
     /// The members of its group as it knows them.
+    #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
     pub members: Vec<Member>,
     /// The leader it knows.
     pub leader: Option<Member>,
@@ -169,6 +173,7 @@ pub struct Append {
     /// The entry before the first of these.
     pub prev: Option<LogId>,
     /// The entries, in order.
+    #[serde(deserialize_with = "bounded::<_, _, APPEND_ENTRIES_MAX>")]
     pub entries: Vec<Entry>,
     /// The last entry the leader knows to be committed.
     pub committed: Option<LogId>,
@@ -242,6 +247,7 @@ pub struct Checkpoint {
 pub struct Checkpoints {
     /// How they are hashed: those of another version say nothing.
     pub digest: u32,
-    /// By rising index, [`CHECKPOINTS_MAX`](crate::types::limits::CHECKPOINTS_MAX) at most.
+    /// By rising index.
+    #[serde(deserialize_with = "bounded::<_, _, CHECKPOINTS_MAX>")]
     pub taken: Vec<Checkpoint>,
 }

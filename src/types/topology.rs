@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::bounded::bounded;
 use crate::types::hash::{HashRange, Token};
 use crate::types::ids::{ClusterId, GroupId, NodeId};
+use crate::types::limits::{GROUPS_MAX, MEMBERS_MAX, RANGES_MAX};
 
 /// A version of the topology; the first is 1. A group that nobody has claimed is at epoch 0.
 pub type Epoch = u64;
@@ -29,6 +31,7 @@ pub struct Group {
     /// Its name: what its tokens are made from.
     pub name: String,
     /// URLs of members when the topology was written: where to ask first, nothing more.
+    #[serde(deserialize_with = "bounded::<_, _, MEMBERS_MAX>")]
     pub urls: Vec<String>,
 }
 
@@ -42,6 +45,7 @@ pub struct Topology {
     /// Tokens of each group.
     pub vnodes: u32,
     /// By name; the first is the home group. Names and ids are unique.
+    #[serde(deserialize_with = "bounded::<_, _, GROUPS_MAX>")]
     pub groups: Vec<Group>,
 }
 
@@ -58,6 +62,7 @@ pub struct Claim {
     /// The topology that the claim follows from.
     pub topology: Topology,
     /// The ranges that this group owns, by their upper end; they don't overlap.
+    #[serde(deserialize_with = "bounded::<_, _, RANGES_MAX>")]
     pub owned: Vec<HashRange>,
 }
 
