@@ -26,8 +26,9 @@ use crate::rpc::Dialer;
 use crate::server::http::Http;
 use crate::store::check::check;
 use crate::store::datadir::set_aside;
+use crate::store::rejoins;
 use crate::types::clock::{Clock, SystemClock};
-use crate::types::limits::{VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
+use crate::types::limits::{REJOIN_WINDOW, REJOINS_MAX, VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
 
 /// What one replica of one group is started with; checked already.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -237,14 +238,24 @@ async fn rejoin(
         let cure = checked.map_or_else(|error| error.to_string(), |report| report.cure());
         bail!("{damage}; {cure}");
     }
+    let (data, now) = (options.data.clone(), SystemClock.now_ms());
+    if tokio::task::spawn_blocking(move || rejoins::too_often(&data, now)).await?? {
+        bail!(
+            "{damage}; this replica has rejoined its group {REJOINS_MAX} times within {} hours because its \
+             data was wrong: replace the disk, or move it to another machine, and start with an empty \
+             data directory; once the cause is gone, deleting {} lets it rejoin from here too",
+            REJOIN_WINDOW.as_secs() / 3600,
+            rejoins::file(&options.data).display()
+        );
+    }
     tracing::error!(%damage, "the data is damaged; this replica serves nothing until its group can do without it");
     let router = api::refusing_router(format!("the data of this replica is damaged: {damage}"));
     let waiting = Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
     let timing = replica_options(options).timing;
     raft::until_spared(&options.advertise, &options.replicas, timing).await;
     waiting.stop().await;
-    let data = options.data.clone();
-    let aside = tokio::task::spawn_blocking(move || set_aside(&data)).await??;
+    let (data, now) = (options.data.clone(), SystemClock.now_ms());
+    let aside = tokio::task::spawn_blocking(move || set_aside(&data, now)).await??;
     tracing::warn!(?aside, "rejoining as a new member; the damaged data was set aside");
     let listener = bind(options.listen, options.port).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -89,6 +89,60 @@ async fn a_replica_with_a_damaged_snapshot_rejoins_and_gets_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_damaged_again_and_again_ends_and_says_what_to_do() {
+    const REJOINS_MAX: usize = 3;
+    let mut world = World::new().await;
+    let mut group = world.started("group", 3, &["--quorum", "2"]).await;
+    world.http.put(group.url(), "key", "value").await.expect(200);
+    let victim = group.follower(&world.http).await;
+    let aside = |group: &Group, number: u32| {
+        let damaged = group.data(victim).join(format!("wal.damaged-{number}"));
+        fs::read_dir(&damaged)
+            .expect("it is kept")
+            .next()
+            .expect("it has a file")
+            .expect("one")
+            .path()
+    };
+    let mut first = None;
+    for _ in 0..REJOINS_MAX {
+        group.until_caught_up(&world.http, victim).await;
+        group.nodes[victim].kill();
+        damage(&group, victim);
+        group.nodes[victim].start().expect("it can be started");
+        group.until_voters(&world.http, 3).await;
+        let status = group.until_caught_up(&world.http, victim).await;
+        first.get_or_insert_with(|| fs::read(aside(&group, 1)).expect("it can be read"));
+        assert_eq!(status.keys, 1, "{status:?}");
+    }
+    let kept = fs::read(aside(&group, 1)).expect("it can be read");
+    assert!(first == Some(kept), "the evidence of the first is kept");
+    assert!(aside(&group, 2).exists(), "and of the newest");
+
+    // Once more is too often, however often it is started.
+    group.nodes[victim].kill();
+    damage(&group, victim);
+    for _ in 0..2 {
+        group.nodes[victim].start().expect("it can be started");
+        let status = exit(&mut group.nodes[victim], SOON).await;
+        assert_eq!(status.code(), Some(2));
+        let log = fs::read_to_string(group.nodes[victim].launch.log()).expect("it said why");
+        assert!(
+            log.contains("3 times within 24 hours") && log.contains("replace the disk"),
+            "{log}"
+        );
+        assert!(group.data(victim).join("wal").exists(), "nothing more is given up");
+    }
+    world.http.put(group.url(), "key", "others").await.expect(200);
+
+    // A person says that the cause is gone.
+    fs::remove_file(group.data(victim).join("REJOINED")).expect("it is there");
+    group.nodes[victim].start().expect("it can be started");
+    group.until_voters(&world.http, 3).await;
+    group.until_caught_up(&world.http, victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_lost_its_log_rejoins_and_gets_everything() {
     rejoins(&[], |data| {
         // Kept beside, so that there is something to set aside.
@@ -146,6 +200,8 @@ async fn damage_anywhere_while_another_replica_is_down_loses_nothing() {
         let down = (victim + random.random_range(1..3)) % 3;
         group.nodes[victim].kill();
         group.nodes[down].kill();
+        // As if the disk had been replaced: a replica does not rejoin so often by itself.
+        fs::remove_file(group.data(victim).join("REJOINED")).ok();
         let (file, offset) = anywhere(&group.data(victim), &mut random);
         flip(&file, offset);
         let place = format!("round {round}: byte {offset} of {}", file.display());

@@ -9,7 +9,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::store::disk::{self, Disk as _, Real};
-use crate::types::limits::{CONDEMNED_NOTE_BYTES_MAX, DATA_DAMAGED_MAX};
+use crate::store::rejoins;
+use crate::types::clock::TimestampMs;
+use crate::types::limits::{CONDEMNED_NOTE_BYTES_MAX, DATA_DAMAGED_MAX, META_DAMAGED_MAX};
 
 const LOCK_FILE: &str = "LOCK";
 /// Says that the directory may not be served from, and why: that it is there is enough.
@@ -126,43 +128,42 @@ pub fn condemned(data: &Path) -> Result<Option<String>, DataDirError> {
 
 /// Moves everything that a replica has acknowledged out of its data directory, to
 /// `<name>.damaged-<n>` beside it; returns where it is now. What is left is the directory of a
-/// replica that never was. A crash in between leaves one that is condemned: that note comes first and
-/// goes last.
-pub fn set_aside(data: &Path) -> Result<Vec<PathBuf>, DataDirError> {
+/// replica that never was, and the note that it gave up its data `now`. A crash in between leaves one
+/// that is condemned: that note comes first and goes last.
+pub fn set_aside(data: &Path, now: TimestampMs) -> Result<Vec<PathBuf>, DataDirError> {
     let _locked = DataDir::open(data)?;
     if condemned(data)?.is_none() {
         // A start after a crash in between shall go on here, before it makes anything.
         condemn(data, "its data was being set aside")?;
     }
     let mut aside = Vec::new();
-    for name in ["meta", "snapshot", "wal"] {
+    for (name, max) in
+        [("meta", META_DAMAGED_MAX), ("snapshot", DATA_DAMAGED_MAX), ("wal", DATA_DAMAGED_MAX)]
+    {
         let dir = data.join(name);
         if dir.exists() {
-            let moved = move_aside(&dir, DATA_DAMAGED_MAX);
+            let moved = move_aside(&dir, max);
             aside.push(moved.map_err(|source| DataDirError::Io { path: dir, source })?);
         }
     }
+    rejoins::note(data, now)?;
     let note = data.join(CONDEMNED_FILE);
-    if note.exists() {
-        let to = data.join(format!("{CONDEMNED_FILE}.damaged-1"));
-        disk::replace(&Real, &note, &to)
-            .map_err(|source| DataDirError::Io { path: note, source })?;
-        aside.push(to);
-    }
+    let moved = move_aside(&note, DATA_DAMAGED_MAX);
+    aside.push(moved.map_err(|source| DataDirError::Io { path: note, source })?);
     Ok(aside)
 }
 
-/// Renames `dir` to the first free `<name>.damaged-<n>` beside it; the last name, the `max`th, is
-/// used again.
-pub(in crate::store) fn move_aside(dir: &Path, max: u32) -> io::Result<PathBuf> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let aside = |n: u32| dir.with_file_name(format!("{name}.damaged-{n}"));
-    let free = (1..=max).map(aside).find(|path| !path.exists());
+/// Renames `path` to the first free `<name>.damaged-<n>` beside it; the last name, the `max`th, is
+/// used again, so that the first ones and the newest are kept.
+pub(in crate::store) fn move_aside(path: &Path, max: u32) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = |n: u32| path.with_file_name(format!("{name}.damaged-{n}"));
+    let free = (1..=max).map(aside).find(|aside| !aside.exists());
     let to = free.unwrap_or_else(|| aside(max));
-    if to.exists() {
-        fs::remove_dir_all(&to)?;
+    if to.is_dir() {
+        fs::remove_dir_all(&to)?; // A file is replaced.
     }
-    disk::replace(&Real, dir, &to)?;
+    disk::replace(&Real, path, &to)?;
     Ok(to)
 }
 
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(condemned(data).unwrap().as_deref(), Some(""));
         for again in ["first", "second"] {
             condemn(data, again).unwrap();
-            let aside = set_aside(data).unwrap();
+            let aside = set_aside(data, 7).unwrap();
             assert_eq!(condemned(data).unwrap(), None);
             assert_eq!(fs::read_to_string(&aside[0]).unwrap(), again, "only the note was there");
         }
@@ -229,7 +230,7 @@ mod tests {
         condemn(data, "its data was being set aside").unwrap();
         move_aside(&data.join("meta"), DATA_DAMAGED_MAX).unwrap();
         assert!(condemned(data).unwrap().is_some(), "a start makes nothing anew");
-        set_aside(data).unwrap();
+        set_aside(data, 7).unwrap();
         for name in ["meta", "wal"] {
             let kept = fs::read_to_string(data.join(format!("{name}.damaged-1/file")));
             assert_eq!(kept.unwrap(), name);
@@ -244,18 +245,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_is_kept_once() {
+    fn the_first_and_the_newest_of_what_is_set_aside_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        for content in ["first", "second", "third"] {
+        for content in ["first", "second", "third", "fourth"] {
             for name in ["meta", "wal"] {
                 fs::create_dir(dir.path().join(name)).unwrap();
                 fs::write(dir.path().join(name).join("file"), content).unwrap();
             }
-            let aside = set_aside(dir.path()).unwrap();
+            condemn(dir.path(), content).unwrap();
+            let aside = set_aside(dir.path(), 7).unwrap();
             assert_eq!(aside.len(), 3, "there was no snapshot; a note says that it was done");
             assert_eq!(fs::read_to_string(aside[1].join("file")).unwrap(), content);
             assert!(!dir.path().join("wal").exists());
         }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "two, the note and the lock");
+        for (number, content) in [(1, "first"), (2, "fourth")] {
+            let kept = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(kept(&format!("wal.damaged-{number}/file")), content);
+            assert_eq!(kept(&format!("CONDEMNED.damaged-{number}")), content);
+        }
+        let names = fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(names, 2 + 4 + 2 + 2, "logs, metadata, notes; REJOINED and LOCK");
+        assert!(!rejoins::too_often(dir.path(), u64::MAX).unwrap());
+        assert!(rejoins::too_often(dir.path(), 8).unwrap(), "each is noted");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DataDir   LOCK                        one process at a time           datadir
+//!           REJOINED                    when it gave up its data        rejoins
 //!           meta/                       node and group identity         meta
 //!           wal/<segment>.log           entries, votes, marks           wal
 //!           snapshot/<index>-<term>.snap  the state as of one entry     snapshot
@@ -28,6 +29,7 @@ pub mod datadir;
 pub mod digest;
 pub mod disk;
 pub mod meta;
+pub mod rejoins;
 pub mod repair;
 pub mod snapshot;
 pub mod state;

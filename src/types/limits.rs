@@ -155,9 +155,15 @@ pub const SCRUB_INTERVAL_DEFAULT: Duration = Duration::from_secs(6 * 60 * 60);
 pub const DISK_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// The most directories of damaged metadata that are kept for people to look at.
 pub const META_DAMAGED_MAX: u32 = 4;
-/// The most damaged logs and snapshots of a replica that are kept for people to look at: they may
-/// be large.
-pub const DATA_DAMAGED_MAX: u32 = 1;
+/// The most damaged logs and snapshots of a replica that are kept for people to look at, the first
+/// and the newest: they may be large.
+pub const DATA_DAMAGED_MAX: u32 = 2;
+/// The most times that a replica gives up its data and rejoins by itself within [`REJOIN_WINDOW`].
+pub const REJOINS_MAX: usize = 3;
+/// After this time a rejoin counts no more.
+pub const REJOIN_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most that is read of the note about when a replica rejoined, in bytes.
+pub const REJOINED_BYTES_MAX: u64 = 4 * 1024;
 /// How often a replica with damaged data looks whether its group can do without it.
 pub const SPARED_LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A replica takes a checkpoint of its state whenever it has applied this many entries more: at every
