@@ -276,7 +276,7 @@ impl Replica {
         if let Err(error) = self.0.wal.close().await {
             tracing::warn!(%error, "the log did not close well");
         }
-        // A snapshot may still be written by a thread that nobody waits for.
+        // A snapshot may still be written by a thread that nobody waits for: it gets no further.
         let snapshots = self.0.snapshots.clone();
         drop(blocking(move || snapshots.close()).await);
         // Whoever still holds this replica, such as a connection that does not end, uses it no more.

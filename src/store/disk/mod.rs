@@ -15,6 +15,7 @@
 #[cfg(any(test, feature = "simulation"))]
 pub mod platters;
 mod real;
+pub(in crate::store) mod revocable;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
 

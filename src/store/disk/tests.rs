@@ -1,5 +1,6 @@
 //! What every disk does, the real one and the simulated one.
 
+use super::revocable::Revocable;
 use super::simulated::Simulated;
 use super::*;
 
@@ -7,6 +8,7 @@ fn every_disk(test: impl Fn(&dyn Disk, &Path)) {
     let dir = tempfile::tempdir().unwrap();
     test(&Real, &dir.path().join("dir"));
     test(&Simulated::new(), Path::new("/dir"));
+    test(&Revocable::new(Arc::new(Simulated::new())), Path::new("/dir"));
 }
 
 fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) {

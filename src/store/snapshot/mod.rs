@@ -6,7 +6,8 @@
 //! - a file gets its name only when it is whole and synced, by one rename;
 //! - the newest one counts. If it is damaged, that is an error; an older one never takes its
 //!   place, for the log between the two may be gone;
-//! - older files are removed when a newer one is durable. Whoever has one open keeps its bytes.
+//! - older files are removed when a newer one is durable. Whoever has one open keeps its bytes;
+//! - after [`Snapshots::close`] nothing here touches the disk any more, whoever is still at it.
 //!
 //! `format` says what the bytes mean, `write` and `read` move them, `receive` takes in a file from
 //! another replica. The bytes are drawn in `docs/formats.md`.
@@ -22,10 +23,10 @@ mod write;
 
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::planted::{self, Bug};
+use crate::store::disk::revocable::Revocable;
 use crate::store::disk::{self, Disk, FileStream, Open, OpenFile};
 use crate::store::snapshot::format::{Codec, FormatError};
 use crate::store::snapshot::read::ReadError;
@@ -123,13 +124,11 @@ pub struct Snapshots {
 
 #[derive(Debug)]
 struct Shared {
-    disk: Arc<dyn Disk>,
+    disk: Revocable,
     dir: PathBuf,
     /// Held while files change their names or go.
     changing: Mutex<()>,
     newest: Mutex<Option<Snapshot>>,
-    /// Whether no file may become a snapshot any more.
-    closed: AtomicBool,
 }
 
 impl Snapshots {
@@ -152,11 +151,10 @@ impl Snapshots {
             .map(|(place, path)| read_head(&*disk, path, place))
             .transpose()?;
         let shared = Shared {
-            disk,
+            disk: Revocable::new(disk),
             dir: dir.to_path_buf(),
             changing: Mutex::new(()),
             newest: Mutex::new(newest),
-            closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -201,7 +199,7 @@ impl Snapshots {
     /// Reads a snapshot back, checking every byte.
     pub fn read(&self, snapshot: &Snapshot) -> Result<State, SnapshotError> {
         let path = &snapshot.path;
-        let (file, bytes) = open_file(&*self.shared.disk, path)?;
+        let (file, bytes) = open_file(&self.shared.disk, path)?;
         let state = read::read_state(BufReader::new(file), bytes)
             .map_err(|error| SnapshotError::read(path, error))?;
         check_named(path, place(snapshot.last), state.applied)?;
@@ -214,23 +212,22 @@ impl Snapshots {
         Ok(Incoming::new(temp, Paced::new(file), bytes))
     }
 
-    /// Whatever is still being written becomes no snapshot any more. Waits for one that is about to.
+    /// Whatever is still being written becomes no snapshot any more, and whoever writes or reads one
+    /// gets an error: nothing reaches the disk once this returns. Waits for a file that is about to become
+    /// a snapshot, and for single steps under way; not for what would follow them.
     pub fn close(&self) {
         let _unchanged = lock(&self.shared.changing);
-        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.disk.revoke();
     }
 
     fn create_temp(&self) -> Result<(TempFile, OpenFile), SnapshotError> {
-        TempFile::create(&self.shared.disk, &self.shared.dir)
+        TempFile::create(Arc::new(self.shared.disk.clone()), &self.shared.dir)
     }
 
     /// Makes a whole, synced file that holds `state` the newest snapshot, unless it is older than
     /// that, and removes the others.
     fn adopt(&self, temp: TempFile, state: &State, bytes: u64) -> Result<Snapshot, SnapshotError> {
         let _changing = lock(&self.shared.changing);
-        if self.shared.closed.load(Ordering::Relaxed) {
-            return Err(SnapshotError::io(&self.shared.dir, io::Error::other("it is closed")));
-        }
         let last = state.applied;
         if let Some(newest) = self.newest()
             && index(newest.last) > index(last)
@@ -248,7 +245,7 @@ impl Snapshots {
 
     /// An old file that stays takes room and does no harm; the next snapshot tries again.
     fn remove_all_but(&self, newest: &Snapshot) {
-        let old = list(&*self.shared.disk, &self.shared.dir).unwrap_or_default();
+        let old = list(&self.shared.disk, &self.shared.dir).unwrap_or_default();
         for path in old.into_iter().filter(|path| place_of(path).is_some() && *path != newest.path)
         {
             if let Err(error) = self.shared.disk.remove(&path) {

@@ -1,7 +1,7 @@
 //! A file under a temporary name, on its way to become a snapshot.
 //!
 //! Promises: dropped before [`TempFile::persist`], it leaves nothing behind; what a crash leaves
-//! behind is known by its name and removed by the next start.
+//! behind, or a replica that was closed meanwhile, is known by its name and removed by the next start.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ impl TempFile {
     /// Makes an empty file. Its name is drawn: what an earlier owner of the directory still writes
     /// is never taken for it.
     pub(super) fn create(
-        disk: &Arc<dyn Disk>,
+        disk: Arc<dyn Disk>,
         dir: &Path,
     ) -> Result<(Self, OpenFile), SnapshotError> {
         let path = dir.join(format!("{:016x}.{EXTENSION}", host::random()));
         let file = disk.open(&path, Open::New);
         let file = file.map_err(|error| SnapshotError::io(&path, error))?;
-        Ok((Self { disk: Arc::clone(disk), path }, file))
+        Ok((Self { disk, path }, file))
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -161,6 +161,10 @@ fn what_is_written_after_the_end_becomes_no_snapshot() {
     snapshots.close();
     assert!(snapshots.write(&state_at(30, 3, 10)).is_err());
     assert!(received.install(&snapshots).is_err());
+    assert!(snapshots.read(&old).is_err() && snapshots.open_newest().is_err());
+    assert_eq!(names(&dir).len(), 2, "not even the temporary file goes: {:?}", names(&dir));
+    let next = Snapshots::open(Arc::new(Real), dir.path()).unwrap();
+    assert_eq!(next.newest(), Some(old));
     assert_eq!(names(&dir), ["00000000000000000020-1.snap"]);
 }
 

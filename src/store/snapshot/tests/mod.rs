@@ -2,6 +2,7 @@
 //! way.
 
 mod bytes;
+mod closing;
 mod files;
 
 use proptest::prelude::*;
