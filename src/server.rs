@@ -252,7 +252,7 @@ async fn rejoin(
     let router = api::refusing_router(format!("the data of this replica is damaged: {damage}"));
     let waiting = Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
     let timing = replica_options(options).timing;
-    raft::until_spared(&options.advertise, &options.replicas, timing).await;
+    raft::until_spared(&options.advertise, &options.replicas, timing, &Dialer::new(None)).await;
     waiting.stop().await;
     let (data, now) = (options.data.clone(), SystemClock.now_ms());
     let aside = tokio::task::spawn_blocking(move || set_aside(&data, now)).await??;

@@ -24,9 +24,8 @@ use crate::types::peer::{Reply, Request};
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Waits until the group of the replica at `url`, of which `peers` are the others, can do without
-/// its data. Never gives up: only the group, or a person, can help.
-pub async fn until_spared(url: &str, peers: &[String], timing: Timing) {
-    let dialer = Dialer::new(None);
+/// its data. Asks them through `dialer`. Never gives up: only the group, or a person, can help.
+pub async fn until_spared(url: &str, peers: &[String], timing: Timing, dialer: &Dialer) {
     let callers: Vec<Caller> = peers
         .iter()
         .map(|peer| Target { url: peer.clone(), node: None, group: None })

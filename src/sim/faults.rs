@@ -2,7 +2,7 @@
 //!
 //! Each run has a mix of its own, some kinds often, others never (swarm testing, Groce et al.,
 //! ISSTA '12), so that rare pairs meet. Nothing here asks more of a group than it promises: a
-//! disk is taken away only while no other's replacement is on its way.
+//! disk is taken away or damaged only while no other's replacement is on its way.
 
 use std::fmt;
 use std::time::Duration;
@@ -35,10 +35,12 @@ enum Kind {
     SlowDisk,
     Skew,
     Wipe,
+    /// A bit is flipped, or the end of a file is gone.
+    Damage,
     HealNetwork,
 }
 
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::Kill,
     Kind::KillAll,
     Kind::Stop,
@@ -54,6 +56,7 @@ const KINDS: [Kind; 16] = [
     Kind::SlowDisk,
     Kind::Skew,
     Kind::Wipe,
+    Kind::Damage,
     Kind::HealNetwork,
 ];
 
@@ -170,6 +173,7 @@ impl Faults {
                 nodes[at].skew(rate, self.rng.random_range(-5000..5000));
             }
             Kind::Wipe => self.wipe(at, now, net, nodes),
+            Kind::Damage => self.damage(at, now, nodes),
             Kind::HealNetwork => net.heal(),
         }
     }
@@ -187,6 +191,15 @@ impl Faults {
         net.note(format_args!("the disk of {at} is gone"));
         self.end(now, &mut nodes[at], End::Killed);
         nodes[at].wipe();
+    }
+
+    /// A disk lies about what a replica had acknowledged; the rest of the group must have it all.
+    fn damage(&mut self, at: Place, now: u64, nodes: &mut [Node]) {
+        if !can_spare_one(nodes[at].group(), nodes) {
+            return;
+        }
+        self.end(now, &mut nodes[at], End::Killed);
+        nodes[at].damage(|bound| self.rng.random_range(0..bound));
     }
 
     /// Ends a process and has it started again later.

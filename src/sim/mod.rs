@@ -162,6 +162,11 @@ impl Run {
                     self.net.note(format_args!("{place} has stopped"));
                     self.faults.end(self.now, node, End::Killed);
                 }
+                Ended::Spared => {
+                    self.net.note(format_args!("{place} begins anew"));
+                    self.faults.end(self.now, node, End::Killed);
+                    node.wipe();
+                }
                 Ended::ByItself(reason) => {
                     self.net.note(format_args!("{place} has ended: {reason}"));
                     self.violations.push(format!("node {place} has ended by itself: {reason}"));

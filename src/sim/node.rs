@@ -7,6 +7,7 @@
 //! ([`Platters`]): after the process has ended, all that was written; after the machine has lost
 //! its power, what was synced and any part of the rest.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,9 +21,9 @@ use crate::rpc::Dialer;
 use crate::sim::machine::{Machine, Steps, Wall};
 use crate::sim::net::{self, Net, Place};
 use crate::sim::process::{self, Ended, Face, Outside, lock};
-use crate::store::disk::Disk;
 use crate::store::disk::platters::{Loss, Platters};
 use crate::store::disk::simulated::Simulated;
+use crate::store::disk::{Disk, Open};
 use crate::store::meta::Meta;
 use crate::types::clock::Clock;
 use crate::types::host::{self, Host};
@@ -77,6 +78,10 @@ pub(in crate::sim) struct Node {
     rate: f64,
     platters: Platters,
     meta: Meta,
+    /// What its disk said at the start of its process of how far the log was on it.
+    mark: Vec<u8>,
+    /// Whether something on its disk was damaged since it was last opened.
+    damaged: bool,
     process: Option<Process>,
 }
 
@@ -93,6 +98,8 @@ impl Node {
             rate: 1.0,
             platters: empty_disk(),
             meta: Meta::in_memory(),
+            mark: Vec::new(),
+            damaged: false,
             process: None,
         }
     }
@@ -121,6 +128,7 @@ impl Node {
         let off = disk.power();
         self.incarnation += 1;
         self.net.listen(self.place, Arc::clone(&off));
+        self.mark = mark(&disk);
         let face = Arc::<Mutex<Face>>::default();
         let stop = CancellationToken::new();
         let outside = Outside {
@@ -169,7 +177,9 @@ impl Node {
         if process.off.load(Ordering::SeqCst) {
             return Some(Ended::NoPower);
         }
-        lock(&process.face).ended.clone()
+        let face = lock(&process.face);
+        self.damaged &= face.replica.is_none();
+        face.ended.clone()
     }
 
     /// Ends the process.
@@ -181,6 +191,9 @@ impl Node {
         process.off.store(true, Ordering::SeqCst);
         drop(process);
         if let End::PowerLoss(loss) = end {
+            // How far the log was on the disk is written, not synced. Where that is lost too, damage of
+            // the last batch looks like a crash: one fault at a time.
+            let loss = if self.damaged { Loss::Nothing } else { loss };
             self.platters = self.platters.after_crash(loss);
         }
     }
@@ -197,6 +210,31 @@ impl Node {
         assert!(self.process.is_none(), "a disk is not taken from under a process");
         self.platters = empty_disk();
         self.meta = Meta::in_memory();
+        self.damaged = false;
+    }
+
+    /// Flips a bit of a file, or cuts its end off; `draw` draws a number below its bound. Not if that
+    /// could look like a crash: before the process wrote how far its log was on the disk.
+    pub(in crate::sim) fn damage(&mut self, mut draw: impl FnMut(usize) -> usize) {
+        assert!(self.process.is_none(), "a disk is not damaged from under a process");
+        let files = self.platters.contents();
+        let used = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        let mut files = files.iter().map(|(path, bytes)| (path, used(bytes)));
+        let files: Vec<_> = files.by_ref().filter(|(_, used)| *used > 0).collect();
+        if files.is_empty() || mark(&Simulated::on(&self.platters)) == self.mark {
+            return;
+        }
+        let (path, used) = files[draw(files.len())];
+        let at = draw(used);
+        let cut = draw(3) == 0;
+        let (what, name) = (if cut { "cut" } else { "flipped" }, path.display());
+        self.net.note(format_args!("{name} of {} is {what} at {at} of {used}", self.place));
+        if cut {
+            self.platters.cut(path, at);
+        } else {
+            self.platters.flip(path, at);
+        }
+        self.damaged = true;
     }
 
     /// Asks the process to stop.
@@ -255,6 +293,14 @@ impl Node {
         let face = lock(&process.face);
         face.coordinator.as_ref()?.0.topology(look)
     }
+}
+
+/// What a disk says of how far the log is on it.
+fn mark(disk: &Simulated) -> Vec<u8> {
+    let mut bytes = [0; 64];
+    let file = disk.open(&Path::new(DATA).join("wal/synced"), Open::Read);
+    let read = file.and_then(|file| file.read_at(&mut bytes, 0)).unwrap_or_default();
+    bytes[..read].to_vec()
 }
 
 fn empty_disk() -> Platters {

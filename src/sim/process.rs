@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::Kv;
 use crate::coordinator::{Coordinator, CoordinatorOptions};
-use crate::raft::{Replica, ReplicaOptions, Surroundings};
+use crate::raft::{OpenError, Replica, ReplicaOptions, Surroundings, until_spared};
 use crate::rpc::{self, Dialer, FrameReceiver, FrameSender, Service};
 use crate::sim::net::{Net, Place};
 use crate::types::deadline::Deadline;
@@ -25,6 +25,8 @@ pub(in crate::sim) enum Ended {
     NoPower,
     /// It was asked to stop, and has.
     Stopped,
+    /// Its data is damaged, and its group can do without: it is to begin anew with an empty disk.
+    Spared,
     /// It can't go on, and says why.
     ByItself(String),
 }
@@ -58,8 +60,16 @@ pub(in crate::sim) async fn shard(
     surroundings: Surroundings,
     outside: Outside,
 ) {
+    let (url, peers, timing) = (options.url.clone(), options.peers.clone(), options.timing);
+    let dialer = surroundings.dialer.clone();
     let replica = match Replica::open_in(options, surroundings).await {
         Ok(replica) => replica,
+        Err(damage) if damage.is_damage() && !peers.is_empty() => {
+            let spared = until_spared(&url, &peers, timing, &dialer);
+            let ended = wait_damaged(&damage, spared, &outside).await;
+            outside.face().ended = Some(ended);
+            return;
+        }
         Err(error) => {
             outside.face().ended = Some(Ended::ByItself(format!("it does not open: {error}")));
             return;
@@ -92,6 +102,27 @@ pub(in crate::sim) async fn shard(
     door.close(&outside).await;
     replica.shutdown().await;
     outside.face().ended = Some(Ended::Stopped);
+}
+
+/// What a replica with damaged data does until its group can do without it: it answers nobody.
+async fn wait_damaged(
+    damage: &OpenError,
+    spared: impl Future<Output = ()>,
+    outside: &Outside,
+) -> Ended {
+    let Outside { net, place, .. } = outside;
+    net.note(format_args!("{place} is damaged: {damage}"));
+    let refusing = async {
+        loop {
+            drop(net.accept(*place).await);
+        }
+    };
+    tokio::select! {
+        biased;
+        () = outside.stop.cancelled() => Ended::Stopped,
+        () = spared => Ended::Spared,
+        () = refusing => Ended::Stopped,
+    }
 }
 
 /// What a `sage coordinator` does.

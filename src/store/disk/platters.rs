@@ -244,6 +244,17 @@ impl Platters {
         self.files[*file].durable[offset] ^= 1;
     }
 
+    /// Cuts the end of a file off, as it is on the disk: only so many bytes are left.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn cut(&mut self, path: &Path, bytes: usize) {
+        let Some(Node::File(file)) = self.names.get(path) else {
+            panic!("no file {}", path.display())
+        };
+        self.files[*file].durable.truncate(bytes);
+    }
+
     /// The durable files and what is in them.
     pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let file = |(path, node): (&PathBuf, &Node)| match node {
