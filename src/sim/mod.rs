@@ -31,6 +31,8 @@ mod process;
 mod trace;
 
 #[cfg(test)]
+mod seat;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
