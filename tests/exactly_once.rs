@@ -121,7 +121,7 @@ async fn an_idempotency_key_is_known_to_every_coordinator_and_replica_and_surviv
         Ok(())
     })
     .await;
-    group.nodes.iter_mut().for_each(|node| node.kill());
+    group.kill();
     group.start();
     group.until_ready(&world.http).await;
     known(&world, &coordinators[1].url).await;
