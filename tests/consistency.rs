@@ -45,6 +45,34 @@ async fn a_read_sees_every_write_answered_before_it_on_every_replica() {
 }
 
 #[tokio::test]
+async fn a_stale_read_sees_what_its_reader_has_seen_on_every_replica_and_coordinator() {
+    let mut world = World::new().await;
+    let groups = [world.started("red", 3, &[]).await, world.started("blue", 3, &[]).await];
+    let coordinator = world.routed(&[&groups[0], &groups[1]]).await;
+    let mut seen = std::collections::BTreeMap::new();
+    for number in 0..200_usize {
+        let (key, value) = (format!("k{}", number % 10), number.to_string());
+        let put = world.http.put(&coordinator.url, &key, &value).await.expect(200);
+        let (name, written) = index(&put);
+        seen.insert(name.clone(), written);
+        let positions: Vec<_> = seen.iter().map(|(group, at)| format!("{group}:{at}")).collect();
+        let mut urls = vec![coordinator.url.clone()];
+        for group in &groups {
+            let theirs = group.status(&world.http, 0).await.expect("it answers").name;
+            urls.extend(if theirs == Some(name.clone()) { group.urls() } else { Vec::new() });
+        }
+        assert_eq!(urls.len(), 4);
+        for url in urls {
+            let query = [("key", key.as_str()), ("consistency", "stale")];
+            let request = world.http.client.get(format!("{url}/kv")).query(&query);
+            let request = request.header("X-Sage-Min-Index", positions.join(", "));
+            let got = request.send().await.expect("an answer").text().await.expect("a body");
+            assert!(got.contains(&format!("\"value\":\"{value}\"")), "{url}: {got}, not {value}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stale_read_answers_at_once_and_says_how_old_it_may_be() {
     let mut world = World::new().await;
     let group = world.started("group", 3, &[]).await;

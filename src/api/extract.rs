@@ -13,11 +13,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use crate::types::command::Condition;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
-use crate::types::http::{CONTENT_BYTES, CONTENT_JSON, HEADER_IDEMPOTENCY_KEY};
+use crate::types::http::{CONTENT_BYTES, CONTENT_JSON, HEADER_IDEMPOTENCY_KEY, HEADER_MIN_INDEX};
 use crate::types::item::Version;
 use crate::types::key::Key;
-use crate::types::kv::Consistency;
-use crate::types::limits::{CONDITION_VERSIONS_MAX, REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX};
+use crate::types::kv::{Consistency, GroupIndex};
+use crate::types::limits::{
+    CONDITION_VERSIONS_MAX, MIN_INDEXES_MAX, REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX,
+};
 use crate::types::once::IdempotencyKey;
 use crate::types::units::parse_duration;
 use crate::types::value::ValueKind;
@@ -34,7 +36,7 @@ pub(super) const RAW: &str = "raw";
 /// Parameters of the contract that this version refuses with a word of its own.
 const NOT_BUILT_PARAMETERS: &[&str] = &["ttl"];
 /// Headers of the contract that this version refuses: to ignore a condition is to break it.
-const NOT_BUILT_HEADERS: &[&str] = &["if-unmodified-since", "x-sage-min-index"];
+const NOT_BUILT_HEADERS: &[&str] = &["if-unmodified-since"];
 /// The most characters of a parameter's name that an error repeats.
 const NAME_CHARS_SHOWN: usize = 64;
 
@@ -137,6 +139,39 @@ pub(super) fn unless(headers: &HeaderMap) -> Result<Option<Condition>, Error> {
     }
 }
 
+/// What the state must have reached that is read: `<group>:<index>`, several with commas.
+pub(super) fn at_least(headers: &HeaderMap) -> Result<Vec<GroupIndex>, Error> {
+    let name = HeaderName::from_static(HEADER_MIN_INDEX);
+    let Some(text) = single(headers, &name)? else { return Ok(Vec::new()) };
+    let bad = |reason| invalid(name.as_str(), reason);
+    let expected = "expected <group>:<index> as in x-sage-index, several with commas";
+    let mut positions: Vec<GroupIndex> = Vec::new();
+    for position in text.split(',').map(str::trim) {
+        let (group, index) = position.rsplit_once(':').ok_or_else(|| bad(expected))?;
+        let digits = index.bytes().all(|byte| byte.is_ascii_digit());
+        let index = index.parse().ok().filter(|_| digits).ok_or_else(|| bad(expected))?;
+        if group.is_empty() {
+            return Err(bad(expected));
+        }
+        if positions.len() >= MIN_INDEXES_MAX {
+            return Err(bad("too many positions"));
+        }
+        if positions.iter().any(|earlier| *earlier.group == *group) {
+            return Err(bad("a group is named twice"));
+        }
+        positions.push(GroupIndex { group: group.into(), index });
+    }
+    Ok(positions)
+}
+
+/// Refuses what only reads can ask for.
+fn refuse_at_least(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.contains_key(HEADER_MIN_INDEX) {
+        return Err(invalid(HEADER_MIN_INDEX, "only reads have it"));
+    }
+    Ok(())
+}
+
 /// The name under which a write takes effect once.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
     let name = HeaderName::from_static(HEADER_IDEMPOTENCY_KEY);
@@ -149,6 +184,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
 /// `If-None-Match: *`.
 pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Error> {
     refuse_not_built(headers)?;
+    refuse_at_least(headers)?;
     match (single(headers, &IF_MATCH)?, single(headers, &IF_NONE_MATCH)?) {
         (None, None) => Ok(None),
         (Some("*"), None) => Ok(Some(Condition::Present)),
@@ -371,6 +407,23 @@ mod tests {
         assert_eq!(of("if-none-match", "17"), Err("invalid_parameter"));
         assert_eq!(of("if-match", "\"17\""), Err("invalid_parameter"));
         assert_eq!(of("idempotency-key", "a"), Err("invalid_parameter"));
+    }
+
+    #[test]
+    fn a_reader_says_what_it_has_seen() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append("x-sage-min-index", value.parse().expect("a header"));
+            at_least(&headers).map_err(|error| error.code())
+        };
+        assert_eq!(at_least(&HeaderMap::new()), Ok(Vec::new()));
+        let at = |group: &str, index| GroupIndex { group: group.into(), index };
+        assert_eq!(of("eu-1:17"), Ok(vec![at("eu-1", 17)]));
+        assert_eq!(of("a:0 , b:18446744073709551615"), Ok(vec![at("a", 0), at("b", u64::MAX)]));
+        let many = (0..=MIN_INDEXES_MAX).map(|group| format!("{group}:1")).collect::<Vec<_>>();
+        for bad in ["", "17", ":17", "a:", "a:-1", "a:+1", "a:1,", "a:1,a:2", &many.join(",")] {
+            assert_eq!(of(bad), Err("invalid_parameter"), "{bad}");
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::api::Kv;
 use crate::api::body;
 use crate::api::error::{About, json, not_modified, plain, refuse};
 use crate::api::extract::{
-    CONSISTENCY, KEY, Query, RAW, TIMEOUT, condition, idempotency_key, unless, value_kind,
-    with_margin,
+    CONSISTENCY, KEY, Query, RAW, TIMEOUT, at_least, condition, idempotency_key, unless,
+    value_kind, with_margin,
 };
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
@@ -90,9 +90,9 @@ async fn try_get<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let query = Query::parse(request.uri(), &[KEY, RAW, CONSISTENCY, TIMEOUT])?;
     let (key, deadline) = (query.key()?, query.deadline()?);
     let (raw, consistency) = (query.raw()?, query.consistency()?);
-    let unless = unless(request.headers())?;
+    let (unless, at_least) = (unless(request.headers())?, at_least(request.headers())?);
     let _place = shared.admit()?;
-    let read = read(&*shared.face, KvRequest::Get { key, consistency }, deadline).await?;
+    let read = read(&*shared.face, KvRequest::Get { key, consistency, at_least }, deadline).await?;
     let has_it = |version| unless.as_ref().is_some_and(|held| held.holds(Some(version)));
     let mut response = match &read.item {
         Some(item) if has_it(item.version) => not_modified(),

@@ -12,7 +12,9 @@ use crate::rpc::{CallError, Caller, Dialer, Target};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{ReadyBody, ShardStatus};
-use crate::types::kv::{KvReply, KvRequest};
+use crate::types::key::Key;
+use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read};
+use crate::types::limits::FOLLOWER_READ_PATIENCE;
 use crate::types::peer::{Reply, Request};
 use crate::types::topology::Member;
 
@@ -56,12 +58,34 @@ impl Shard {
 
     /// Asks this replica, and the leader if that is another.
     async fn attempt(&self, request: &KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
-        match self.replica.call(request.clone(), deadline).await {
-            Err(Error::NotLeader { leader: Some(leader) }) => {
-                self.forward(&leader, request, deadline).await
+        let leader = match self.replica.call(request.clone(), deadline).await {
+            Err(Error::NotLeader { leader: Some(leader) }) => leader,
+            answer => return answer,
+        };
+        if let KvRequest::Get { key, consistency: Consistency::Linearizable, at_least } = request {
+            let patience = deadline.at_most(FOLLOWER_READ_PATIENCE);
+            if let Ok(read) = self.read_here(&leader, (key, at_least), patience).await {
+                return Ok(KvReply::Read(read));
             }
-            answer => answer,
         }
+        self.forward(&leader, request, deadline).await
+    }
+
+    /// A linearizable read on this replica, which follows: the leader only says up to where it must have
+    /// applied the log for that.
+    async fn read_here(
+        &self,
+        leader: &Member,
+        (key, at_least): (&Key, &[GroupIndex]),
+        deadline: Deadline,
+    ) -> Result<Read, Error> {
+        let request = Request::ReadIndex { timeout_ms: deadline.left_ms() };
+        let index = match self.caller(leader).call(&request, deadline).await {
+            Ok(Reply::ReadIndex(index)) => index?,
+            Ok(other) => return Err(Error::unavailable(format!("unexpected answer {other:?}"))),
+            Err(error) => return Err(Error::unavailable(error.to_string())),
+        };
+        self.replica.read_at(key, index, at_least, deadline).await
     }
 
     async fn forward(

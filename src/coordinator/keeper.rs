@@ -332,6 +332,7 @@ fn identity(reply: Reply) -> Result<Identity, String> {
         | Reply::Vote(_)
         | Reply::Append(_)
         | Reply::TransferLeader(_)
-        | Reply::Compared(_) => Err("it did not say who it is".into()),
+        | Reply::Compared(_)
+        | Reply::ReadIndex(_) => Err("it did not say who it is".into()),
     }
 }

@@ -214,6 +214,7 @@ fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
             | Reply::Append(_)
             | Reply::TransferLeader(_)
             | Reply::Compared(_)
+            | Reply::ReadIndex(_)
             | Reply::NotReady(_),
         ) => Heard::Nonsense("the answer was to another question".into()),
     }

@@ -53,7 +53,8 @@ async fn status<P: Peers>(
             | Reply::Vote(_)
             | Reply::Append(_)
             | Reply::TransferLeader(_)
-            | Reply::Compared(_),
+            | Reply::Compared(_)
+            | Reply::ReadIndex(_),
         ) => "it did not say how it is".into(),
         Err(error) => error.to_string(),
     };

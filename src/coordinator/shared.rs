@@ -261,6 +261,7 @@ pub(in crate::coordinator) fn outcome(_need: Need, reply: Reply) -> Heard<Outcom
         | Reply::Append(_)
         | Reply::TransferLeader(_)
         | Reply::Compared(_)
+        | Reply::ReadIndex(_)
         | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

@@ -19,15 +19,18 @@ use crate::raft::replica::Replica;
 use crate::raft::wire;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
+use crate::types::ids::Index;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, Read};
 
 impl Replica {
-    /// Reads one key of this group. Errors mean nothing about other replicas.
+    /// Reads one key of this group, once the positions `at_least` are reached. Errors mean nothing about
+    /// other replicas.
     pub(in crate::raft) async fn read(
         &self,
         key: &Key,
         consistency: Consistency,
+        at_least: &[GroupIndex],
         deadline: Deadline,
     ) -> Result<Read, Error> {
         match consistency {
@@ -37,6 +40,64 @@ impl Replica {
             Consistency::Lease => self.confirm_by_lease(deadline).await?,
             Consistency::Stale => {}
         }
+        self.until_at_least(at_least, deadline).await?;
+        self.look_up(key, consistency)
+    }
+
+    /// As a linearizable read, on a follower: what the leader had applied at some moment after the
+    /// request came must be applied here too, and then it is all here that the leader would have read.
+    pub async fn read_at(
+        &self,
+        key: &Key,
+        index: Index,
+        at_least: &[GroupIndex],
+        deadline: Deadline,
+    ) -> Result<Read, Error> {
+        self.until_applied(index, deadline).await?;
+        self.until_at_least(at_least, deadline).await?;
+        self.look_up(key, Consistency::Linearizable)
+    }
+
+    /// Up to where a state must be applied that is not older than this call; only the leader knows.
+    pub(in crate::raft) async fn read_index(&self, deadline: Deadline) -> Result<Index, Error> {
+        self.formed()?;
+        self.confirm(ReadPolicy::ReadIndex, deadline).await?;
+        let index = self.published().load().applied.map_or(0, |id| id.index);
+        self.trusted()?;
+        Ok(index)
+    }
+
+    /// Waits for the positions among `at_least` that are this group's.
+    async fn until_at_least(
+        &self,
+        at_least: &[GroupIndex],
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        if at_least.is_empty() {
+            return Ok(());
+        }
+        let state = self.published().load();
+        let ours = state.group.as_ref().map(|(_, name)| name);
+        let ours = at_least.iter().filter(|at| Some(&at.group) == ours);
+        match ours.map(|at| at.index).max() {
+            Some(index) => self.until_applied(index, deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn until_applied(&self, index: Index, deadline: Deadline) -> Result<(), Error> {
+        if self.published().load().next_index() > index {
+            return Ok(());
+        }
+        let waiting = self.raft().wait(Some(deadline.left()));
+        let applied = waiting.applied_index_at_least(Some(index), "a read needs it").await;
+        // It is published before it is announced.
+        applied.map(|_| ()).map_err(|_| {
+            Error::unavailable(format!("this replica has not applied entry {index} in time"))
+        })
+    }
+
+    fn look_up(&self, key: &Key, consistency: Consistency) -> Result<Read, Error> {
         // The age is taken before the state, so that it never flatters it.
         let lag_ms = (consistency == Consistency::Stale).then(|| self.lag_ms()).flatten();
         let state = self.published().load();

@@ -235,8 +235,8 @@ impl Replica {
             KvRequest::Write { write, once } => {
                 self.write(writes::action(write, once), deadline).await.map(KvReply::Written)
             }
-            KvRequest::Get { key, consistency } => {
-                self.read(&key, consistency, deadline).await.map(KvReply::Read)
+            KvRequest::Get { key, consistency, at_least } => {
+                self.read(&key, consistency, &at_least, deadline).await.map(KvReply::Read)
             }
         }
     }

@@ -56,6 +56,9 @@ impl Service for Replica {
             Request::Propose { action, timeout_ms } => {
                 Reply::Proposed(self.be_proposed(action, deadline(timeout_ms)).await)
             }
+            Request::ReadIndex { timeout_ms } => {
+                Reply::ReadIndex(self.read_index(deadline(timeout_ms)).await)
+            }
             Request::Vote(_)
             | Request::PreVote(_)
             | Request::Append(_)

@@ -133,7 +133,7 @@ impl Clients {
                 KeyWrite { key: name, condition, write: Write::Put { value: value(id) } }.into()
             }
             Kind::Delete => KeyWrite::delete(name).into(),
-            Kind::Read => KvRequest::Get { key: name, consistency },
+            Kind::Read => KvRequest::get(name, consistency),
         };
         let deadline = Deadline::after(TIMEOUT);
         let request = Request::Kv { request, timeout_ms: deadline.left_ms() };

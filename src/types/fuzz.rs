@@ -141,7 +141,11 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Request::Join(member(3)),
         Request::Kv { request: KeyWrite::put(key(), json()).into(), timeout_ms: 5000 },
         Request::Kv {
-            request: KvRequest::Get { key: key(), consistency: Consistency::Lease },
+            request: KvRequest::Get {
+                key: key(),
+                consistency: Consistency::Lease,
+                at_least: vec![GroupIndex { group: "g1".into(), index: 12 }],
+            },
             timeout_ms: 300,
         },
         Request::Kv {
@@ -164,6 +168,7 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Request::Append(append()),
         Request::TransferLeader(TransferLeader { from: vote(), to: NodeId(2), last: Some(id(4)) }),
         Request::Compare(checkpoints()),
+        Request::ReadIndex { timeout_ms: 300 },
     ];
     let at = GroupIndex { group: "g1".into(), index: 12 };
     let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3 });
@@ -181,6 +186,7 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Reply::Append(AppendReply::Conflict),
         Reply::NotReady("forming".into()),
         Reply::Compared(checkpoints()),
+        Reply::ReadIndex(Ok(300)),
     ];
     let (last, bytes) = (Some(id(9)), 70_000);
     let header = SnapshotHeader { vote: vote(), last, membership: membership(), bytes };

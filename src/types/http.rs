@@ -39,6 +39,8 @@ pub const UPGRADE_PROTOCOL: &str = "sage-rpc/1";
 pub const HEADER_INDEX: &str = "x-sage-index";
 /// The name that a client gives a write, so that it may send it again.
 pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Positions `<group>:<index>` that the state must have reached that is read, with commas.
+pub const HEADER_MIN_INDEX: &str = "x-sage-min-index";
 /// How old a stale read may be, in milliseconds; `unknown` before a leader was heard.
 pub const HEADER_LAG: &str = "x-sage-lag";
 /// With `raw=true`, whose body has no room for it: when the value was written, milliseconds since

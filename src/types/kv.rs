@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::bounded::bounded;
 use crate::types::clock::TimestampMs;
 use crate::types::command::KeyWrite;
 use crate::types::ids::Index;
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
+use crate::types::limits::MIN_INDEXES_MAX;
 use crate::types::once::Once;
 
 /// How fresh a read must be.
@@ -41,10 +43,19 @@ pub enum KvRequest {
         key: Key,
         /// How fresh.
         consistency: Consistency,
+        /// Positions that the state must have reached, at most one of each group; those of other groups
+        /// than the key's mean nothing.
+        #[serde(deserialize_with = "bounded::<_, _, MIN_INDEXES_MAX>")]
+        at_least: Vec<GroupIndex>,
     },
 }
 
 impl KvRequest {
+    /// A read of what there is.
+    pub fn get(key: Key, consistency: Consistency) -> Self {
+        Self::Get { key, consistency, at_least: Vec::new() }
+    }
+
     /// The key it is about.
     pub fn key(&self) -> &Key {
         match self {

@@ -278,3 +278,9 @@ pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(10 * 60);
 pub const IDEMPOTENCY_KEYS_MAX: usize = 256 * 1024;
 /// The most forgotten idempotency keys that one write takes out: more than it brings.
 pub const IDEMPOTENCY_KEYS_PURGED: usize = 8;
+
+/// The most positions that `X-Sage-Min-Index` of one request may name.
+pub const MIN_INDEXES_MAX: usize = 64;
+/// How long a follower waits for entries that it must have for a read before it leaves the read to
+/// the leader.
+pub const FOLLOWER_READ_PATIENCE: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use crate::types::clock::TimestampMs;
 use crate::types::command::{Action, Outcome};
 use crate::types::error::Error;
 use crate::types::http::ShardStatus;
-use crate::types::ids::{GroupId, LogId, NodeId, StateHash, Vote};
+use crate::types::ids::{GroupId, Index, LogId, NodeId, StateHash, Vote};
 use crate::types::kv::{KvReply, KvRequest};
 use crate::types::limits::{APPEND_ENTRIES_MAX, CHECKPOINTS_MAX, MEMBERS_MAX, NODES_MAX};
 use crate::types::log::{Entry, StoredMembership};
@@ -89,6 +89,12 @@ pub enum Request {
     TransferLeader(TransferLeader),
     /// These are my checkpoints; what are yours? Only peers ask.
     Compare(Checkpoints),
+    /// Up to where must a state be applied that is not older than this question (Raft thesis §6.4)? Only
+    /// the leader knows.
+    ReadIndex {
+        /// The time that is left for it.
+        timeout_ms: u32,
+    },
 }
 
 /// The answer to a call.
@@ -114,6 +120,8 @@ pub enum Reply {
     NotReady(String),
     /// To `Compare`.
     Compared(Checkpoints),
+    /// To `ReadIndex`.
+    ReadIndex(Result<Index, Error>),
 }
 
 /// Who a replica is.

@@ -70,7 +70,12 @@ impl Fake {
                 answer
             }
             KvRequest::Write { write, .. } => state.write_if(write),
-            KvRequest::Get { key, consistency } => Ok(KvReply::Read(Read {
+            KvRequest::Get { at_least, .. }
+                if at_least.iter().any(|at| *at.group == *"fake" && at.index > state.index) =>
+            {
+                Err(Error::unavailable("it has not come that far"))
+            }
+            KvRequest::Get { key, consistency, .. } => Ok(KvReply::Read(Read {
                 at: state.at(),
                 item: state.items.get(&key).cloned(),
                 lag_ms: (consistency == Consistency::Stale).then_some(7),
@@ -119,7 +124,7 @@ impl Kv for Fake {
             Mode::Confused => {
                 let key = request.key().clone();
                 let opposite = if request.is_write() {
-                    KvRequest::Get { key, consistency: Consistency::Linearizable }
+                    KvRequest::get(key, Consistency::Linearizable)
                 } else {
                     KeyWrite::delete(key).into()
                 };

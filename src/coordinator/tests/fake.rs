@@ -177,7 +177,7 @@ impl Group {
             Request::Propose { .. } if !leads => Reply::Proposed(Err(not_leader)),
             Request::Propose { action, .. } => Reply::Proposed(Ok(self.apply(action))),
             Request::Kv { request, .. } => Reply::Kv(match request {
-                KvRequest::Get { consistency: Consistency::Stale, key } => self.get(key),
+                KvRequest::Get { consistency: Consistency::Stale, key, .. } => self.get(key),
                 _ if !leads => Err(not_leader),
                 KvRequest::Get { key, .. } => self.get(key),
                 KvRequest::Write { write, once } => self.write_once(write, once.as_ref()),

@@ -67,5 +67,5 @@ async fn get(
     key: &Key,
     consistency: Consistency,
 ) -> Result<KvReply, Error> {
-    coordinator.call(KvRequest::Get { key: key.clone(), consistency }, timeout(3000)).await
+    coordinator.call(KvRequest::get(key.clone(), consistency), timeout(3000)).await
 }

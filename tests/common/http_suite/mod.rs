@@ -59,8 +59,9 @@ pub(crate) async fn every_promise(subject: &Subject) {
     values::a_key_is_any_text_up_to_its_bound(subject).await;
     refusals::what_is_no_key_is_refused(subject).await;
     values::each_consistency_is_served(subject).await;
+    values::a_read_waits_for_what_the_reader_has_seen(subject).await;
     refusals::an_unknown_parameter_is_refused_by_name(subject).await;
-    refusals::what_is_not_built_is_refused_not_ignored(subject).await;
+    refusals::what_does_not_belong_to_a_request_is_refused_not_ignored(subject).await;
     bounds::a_value_has_a_bound(subject).await;
     bounds::a_refused_body_does_not_swallow_the_answer(subject).await;
     bounds::a_body_that_stalls_ends_with_the_deadline(subject).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use super::{BYTES, FORM, JSON, Subject, assert_index, names};
+use super::{BYTES, FORM, JSON, Subject, assert_index, assert_refused, names};
 
 pub(crate) async fn text_comes_back_as_a_json_string(subject: &Subject) {
     for (content_type, body) in
@@ -140,4 +140,28 @@ pub(crate) async fn each_consistency_is_served(subject: &Subject) {
     let lag = stale.header("x-sage-lag").expect("a stale read says how stale");
     assert!(lag == "unknown" || lag.parse::<u64>().is_ok(), "{lag}");
     assert_index(&stale);
+}
+
+pub(crate) async fn a_read_waits_for_what_the_reader_has_seen(subject: &Subject) {
+    let written = subject.send("PUT", &subject.kv("seen"), &[], b"mine").await;
+    let seen = written.header("x-sage-index").expect("a write has a position").to_owned();
+    let (group, index) = seen.rsplit_once(':').expect("<group>:<index>");
+    let index: u64 = index.parse().expect("a number");
+    for consistency in ["linearizable", "lease", "stale"] {
+        let target = format!("{}&consistency={consistency}", subject.kv("seen"));
+        for seen in [seen.clone(), format!("elsewhere:99999999, {seen}")] {
+            let got = subject.send("GET", &target, &[("X-Sage-Min-Index", &seen)], b"").await;
+            assert_eq!((got.status, &got.json()["value"]), (200, &json!("mine")), "{got:?}");
+        }
+        // Nobody has seen that yet.
+        let future = format!("{group}:{}", index + 1_000_000);
+        let target = format!("{target}&timeout=300ms");
+        let got = subject.send("GET", &target, &[("X-Sage-Min-Index", &future)], b"").await;
+        assert_refused(&got, 503, "unavailable");
+    }
+    for bad in ["", "17", ":17", "g:x", "g:1,g:2"] {
+        let headers = [("X-Sage-Min-Index", bad)];
+        let got = subject.send("GET", &subject.kv("seen"), &headers, b"").await;
+        assert_refused(&got, 400, "invalid_parameter");
+    }
 }
