@@ -207,9 +207,10 @@ impl Recovery {
     }
 
     /// The sequence number that the next batch must have. Where the oldest segment starts is known
-    /// only if nothing was ever purged.
+    /// only if nothing was ever purged; then also behind a first segment that has lost its batches.
     fn sequence(&self, header: &SegmentHeader) -> Option<u64> {
-        let first = (header.number == 1).then_some(1);
+        let oldest = self.segments.first().map_or(header.number, |oldest| oldest.number);
+        let first = (oldest == 1).then_some(1);
         self.end.map(|end| end.sequence).or(first)
     }
 

@@ -127,6 +127,21 @@ async fn a_flipped_bit_before_the_last_batch_is_damage_wherever_it_is() {
     }
 }
 
+/// Nothing in it tells that there was something, and what follows can be read.
+#[tokio::test]
+async fn a_first_segment_without_its_batches_is_damage() {
+    let dir = several_segments().await;
+    let files: Vec<_> = segments(dir.path()).iter().map(|path| fs::read(path).unwrap()).collect();
+    for left in [64, SEGMENT_START - 1, SEGMENT_START, SEGMENT_START + 20] {
+        let mut bad = files.clone();
+        bad[0].truncate(left);
+        let damage = recover(&bad).unwrap_err();
+        let found = (damage.segment, damage.offset, damage.sequence);
+        assert_eq!(found, (1, SEGMENT_START as u64, 1), "{left} bytes are left: {damage:?}");
+        assert!(matches!(damage.why, Why::Followed { .. }), "{left} bytes are left: {damage:?}");
+    }
+}
+
 #[tokio::test]
 async fn damage_is_reported_and_nothing_is_touched() {
     let dir = several_segments().await;
