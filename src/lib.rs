@@ -30,7 +30,7 @@
 //! A room imports only from those before it: types; rpc, store, client; raft; api; coordinator;
 //! server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone. Beside the house
 //! stand [`planted`], the bugs that can be switched on to test a test, and `sim`, which runs whole
-//! groups in one thread on virtual time.
+//! clusters in one thread on virtual time.
 
 pub mod api;
 pub mod cli;

@@ -164,13 +164,11 @@ impl Clients {
                     WriteOutcome::NotApplied => history.refused(id),
                     WriteOutcome::Unknown => history.unknown(id),
                 }
-                match error {
-                    Error::NotLeader { leader: Some(leader) } => {
-                        net::place_of(&leader.url).map_or(Next::Another, Next::Leader)
-                    }
-                    Error::VersionMismatch { .. } => Next::Same,
-                    _ => Next::Another,
+                if let Error::NotLeader { leader: Some(leader) } = &error {
+                    return net::place_of(&leader.url).map_or(Next::Another, Next::Leader);
                 }
+                let stays = matches!(error, Error::VersionMismatch { .. });
+                if stays { Next::Same } else { Next::Another }
             }
             Ok(_) | Err(CallError::NotSent(_) | CallError::Overloaded(_)) => {
                 history.refused(id);

@@ -195,19 +195,42 @@ fn goes_on(what: &str, before: Option<LogId>, now: Option<LogId>) -> Result<(), 
 pub(in crate::sim) struct Rings(BTreeMap<Epoch, Topology>);
 
 impl Rings {
-    /// Looks at one coordinator; what is wrong, if anything.
-    pub(in crate::sim) fn check(&mut self, node: &Node) -> Result<(), String> {
-        let look = |topology: &Topology| match self.0.get(&topology.epoch) {
+    /// The coordinator at `place` serves by `topology`; what is wrong with that, if anything.
+    pub(in crate::sim) fn check(
+        &mut self,
+        place: Place,
+        topology: &Topology,
+    ) -> Result<(), String> {
+        match self.0.get(&topology.epoch) {
             Some(known) if known == topology => Ok(()),
             Some(known) => {
-                let place = node.place;
                 Err(format!("one ring: {place} serves by {topology:?}, another by {known:?}"))
             }
             None => {
                 self.0.insert(topology.epoch, topology.clone());
                 Ok(())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::ClusterId;
+
+    #[test]
+    fn one_epoch_has_one_topology() {
+        let of = |cluster, epoch| Topology {
+            cluster: ClusterId(cluster),
+            epoch,
+            vnodes: 1,
+            groups: Vec::new(),
         };
-        node.topology(look).unwrap_or(Ok(()))
+        let mut rings = Rings::default();
+        assert_eq!(rings.check(7, &of(1, 1)), Ok(()));
+        assert_eq!(rings.check(8, &of(1, 1)), Ok(()));
+        assert_eq!(rings.check(7, &of(1, 2)), Ok(()));
+        assert!(rings.check(8, &of(2, 1)).is_err());
     }
 }

@@ -178,9 +178,11 @@ impl Run {
         }
         self.steps.step(1.0);
         for node in &self.nodes {
-            let checked = match node.group() {
-                Some(group) => self.invariants[group].check(node),
-                None => self.rings.check(node),
+            let checked = if let Some(group) = node.group() {
+                self.invariants[group].check(node)
+            } else {
+                let served = node.topology(|served| self.rings.check(node.place, served));
+                served.unwrap_or(Ok(()))
             };
             self.violations.extend(checked.err());
         }

@@ -219,8 +219,8 @@ impl Node {
         assert!(self.process.is_none(), "a disk is not damaged from under a process");
         let files = self.platters.contents();
         let used = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        let mut files = files.iter().map(|(path, bytes)| (path, used(bytes)));
-        let files: Vec<_> = files.by_ref().filter(|(_, used)| *used > 0).collect();
+        let files = files.iter().map(|(path, bytes)| (path, used(bytes)));
+        let files: Vec<_> = files.filter(|(_, used)| *used > 0).collect();
         if files.is_empty() || mark(&Simulated::on(&self.platters)) == self.mark {
             return;
         }
