@@ -190,6 +190,31 @@ async fn a_flipped_bit_anywhere_is_noticed_or_harmless() {
     assert!(noticed > 500 && noticed < flips, "{noticed} of {flips} were noticed");
 }
 
+/// The mark that told it from a torn tail was not synced before.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_was_found_is_found_again_after_a_loss_of_power() {
+    let disk = Simulated::new();
+    work(&disk).await;
+    let (left, mut found) = (platters(&disk), 0);
+    // What is durable already; the mark is not.
+    for (path, bytes) in left.contents() {
+        for offset in (0..bytes.len()).filter(|at| bytes[*at] != 0).step_by(7) {
+            let mut damaged = left.clone();
+            damaged.flip(&path, offset);
+            let disk = Simulated::on(&damaged);
+            if try_open(&disk).is_ok() {
+                continue;
+            }
+            found += 1;
+            disk.steps().iter().for_each(|step| damaged.take(step));
+            let after = Simulated::on(&damaged.after_crash(Loss::Everything));
+            let opened = try_open(&after).is_ok();
+            assert!(!opened, "byte {offset} of {} was damaged, and is forgotten", path.display());
+        }
+    }
+    assert!(found > 500, "only {found} were found");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_does_not_fit_leaves_the_one_before() {
     let disk = Simulated::new();

@@ -6,8 +6,8 @@
 //! "Protocol-Aware Recovery for Consensus-Based Storage", FAST '18, keep such a mark apart from the
 //! data for the same reason).
 //!
-//! It is written after each sync and never synced: it survives the end of the process, and sooner
-//! or later reaches the disk. It only ever falls behind, so an old one claims too little and never
+//! It is written after each sync and not synced before the log is found damaged: it survives the end of
+//! the process, and sooner or later reaches the disk. It only ever falls behind, so an old one claims too little and never
 //! too much.
 
 use std::io;
@@ -50,6 +50,17 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path) -> At<Option<u64>> {
     match disk.open(&path, Open::Read).and_then(|file| file.read_at(&mut bytes, 0)) {
         Ok(read) => Ok(decode(&bytes[..read])),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err((path, error)),
+    }
+}
+
+/// Makes what the mark says outlast a loss of power, if there is one: where the log is damaged, it may
+/// be all that tells damage from a torn tail.
+pub(super) fn keep(disk: &dyn Disk, dir: &Path) -> At<()> {
+    let path = path(dir);
+    match disk.open(&path, Open::Read).and_then(|file| file.sync()) {
+        Ok(()) => at(dir, disk.sync_dir(dir)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err((path, error)),
     }
 }

@@ -32,7 +32,11 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
     );
     let kind = Kind { disk, dir, node, bytes: segment_bytes };
     at(&kind.dir, disk::make_dir(&*kind.disk, &kind.dir))?;
-    let (recovered, mut segments) = read(&kind, cache_bytes_max)?;
+    let read = read(&kind, cache_bytes_max);
+    if let Err(WalError::Damaged { .. }) = read {
+        mark::keep(&*kind.disk, &kind.dir)?;
+    }
+    let (recovered, mut segments) = read?;
     segment::remove_leftovers(&*kind.disk, &kind.dir)?;
     // A process that was killed may have left the name of a segment unsynced that is used now.
     at(&kind.dir, kind.disk.sync_dir(&kind.dir))?;
