@@ -70,6 +70,8 @@ pub(super) async fn corrupt(context: &Context, mut rng: StdRng) -> Result<()> {
         caught_up(context, victim).await;
         return Ok(());
     };
+    // As an operator does who has looked at the disk: otherwise a replica refuses it the fourth time.
+    forget_rejoins(&cluster.data(victim))?;
     let fault = context.begin(FaultKind::Corrupt, Some(group), format!("{what}: {damage}"));
     cluster.may_end(victim, true);
     cluster.start_one(victim)?;
@@ -108,6 +110,16 @@ async fn drawn(context: &Context, rng: &mut StdRng, verb: &str) -> (usize, Strin
     let (victim, leader) = context.victim(group, rng).await;
     let mark = if leader.is_some() { " (leader)" } else { "" };
     (victim, format!("{verb} {}{mark}", context.cluster.name(victim)))
+}
+
+fn forget_rejoins(data: &Path) -> Result<()> {
+    let note = data.join("REJOINED");
+    match std::fs::remove_file(&note) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} can't be deleted", note.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn delete(data: &Path) -> Result<()> {
