@@ -144,18 +144,17 @@ impl<P: Peers> Kv for Coordinator<P> {
         let mut ticket: Option<(GroupId, Ticket)> = None;
         loop {
             let roster = active.owner(token);
+            ticket.take_if(|(group, _)| *group != roster.id());
+            if gives_name && ticket.is_none() {
+                // Before anybody is chosen: it may take time, and another may lead then.
+                ticket = Some((roster.id(), self.shared.ticket(roster, deadline).await?));
+            }
             match route.next(heard.take(), &roster.candidates(need), deadline.left()) {
                 Step::Ask(contact, within) => {
-                    ticket.take_if(|(group, _)| *group != roster.id());
-                    if gives_name && ticket.is_none() {
-                        let fresh = self.shared.ticket(roster, deadline).await?;
-                        ticket = Some((roster.id(), fresh));
-                    }
                     let name = ticket.as_ref().map(|(_, ticket)| ticket.write());
                     let ask =
                         |timeout_ms| Request::Kv { request: named_as(&request, name), timeout_ms };
                     let errand = Errand { need, request: &ask, read: kv_reply };
-                    let within = within.min(deadline.left());
                     heard = Some(self.shared.attempt(roster, &errand, &contact, within).await);
                 }
                 Step::Wait(pause) => tokio::time::sleep(pause).await,

@@ -18,6 +18,7 @@ use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::host;
 use crate::types::ids::{GroupId, SessionId};
+use crate::types::limits::{ROUTE_PAUSE_MAX, SESSION_OPENING};
 use crate::types::peer::{Reply, Request};
 use crate::types::topology::{Epoch, Topology};
 
@@ -233,18 +234,25 @@ impl<P: Peers> Shared<P> {
             Request::Propose { action: Action::OpenSession { session }, timeout_ms }
         };
         let errand = Errand { need: Need::NamedWrite, request: &request, read: outcome };
-        match self.ask(roster, &errand, deadline).await {
-            Ok(Outcome::Done) => {
-                roster.session().opened(SessionId(newest.load(Ordering::Relaxed)));
-                Ok(())
+        loop {
+            // Others wait for it: one who can't answer must not take all the time that this one has.
+            let soon = deadline.at_most(SESSION_OPENING);
+            match self.ask(roster, &errand, soon).await {
+                Ok(Outcome::Done) => {
+                    roster.session().opened(SessionId(newest.load(Ordering::Relaxed)));
+                    return Ok(());
+                }
+                Ok(other) => {
+                    let name = roster.name();
+                    let reason = format!("group {name} opens no session: {other:?}");
+                    return Err(Error::unavailable(reason));
+                }
+                Err(Error::OutcomeUnknown { .. } | Error::Unavailable { .. })
+                    if deadline.left() > ROUTE_PAUSE_MAX => {}
+                // No write was sent yet, whatever became of the session.
+                Err(Error::OutcomeUnknown { .. }) => return Err(late()),
+                Err(error) => return Err(error),
             }
-            Ok(other) => Err(Error::unavailable(format!(
-                "group {} opens no session: {other:?}",
-                roster.name()
-            ))),
-            // No write was sent yet, whatever became of the session.
-            Err(Error::OutcomeUnknown { .. }) => Err(late()),
-            Err(error) => Err(error),
         }
     }
 }

@@ -84,6 +84,12 @@ impl Replica {
             | Action::Confirm { .. }
             | Action::Release { .. } => return Ok(None),
         };
+        if let Action::Once { once, .. } = action
+            && self.published().load().answers.knows(once)
+        {
+            // It was applied before and adds nothing, unless it is forgotten in this very moment.
+            return Ok(None);
+        }
         self.admit_on_disk(key)?;
         let Some(budget) = self.budget() else { return Ok(None) };
         let vote = wire::vote(&self.raft().server_metrics().borrow_watched().vote);

@@ -22,6 +22,7 @@ use crate::types::error::Error;
 use crate::types::ids::Index;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, Read};
+use crate::types::limits::MIN_INDEX_PATIENCE;
 
 impl Replica {
     /// Reads one key of this group, once the positions `at_least` are reached. Errors mean nothing about
@@ -40,7 +41,15 @@ impl Replica {
             Consistency::Lease => self.confirm_by_lease(deadline).await?,
             Consistency::Stale => {}
         }
-        self.until_at_least(at_least, deadline).await?;
+        match consistency {
+            Consistency::Linearizable | Consistency::Lease => self.check_at_least(at_least)?,
+            Consistency::Stale => {
+                let patience = deadline.at_most(MIN_INDEX_PATIENCE.min(deadline.left() / 2));
+                if let Some(index) = self.missing(at_least) {
+                    self.until_applied(index, patience).await?;
+                }
+            }
+        }
         self.look_up(key, consistency)
     }
 
@@ -54,7 +63,7 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<Read, Error> {
         self.until_applied(index, deadline).await?;
-        self.until_at_least(at_least, deadline).await?;
+        self.check_at_least(at_least)?;
         self.look_up(key, Consistency::Linearizable)
     }
 
@@ -67,20 +76,18 @@ impl Replica {
         Ok(index)
     }
 
-    /// Waits for the positions among `at_least` that are this group's.
-    async fn until_at_least(
-        &self,
-        at_least: &[GroupIndex],
-        deadline: Deadline,
-    ) -> Result<(), Error> {
-        if at_least.is_empty() {
-            return Ok(());
-        }
+    /// The greatest of the positions of this group that is not applied here yet.
+    fn missing(&self, at_least: &[GroupIndex]) -> Option<Index> {
         let state = self.published().load();
         let ours = state.group.as_ref().map(|(_, name)| name);
-        let ours = at_least.iter().filter(|at| Some(&at.group) == ours);
-        match ours.map(|at| at.index).max() {
-            Some(index) => self.until_applied(index, deadline).await,
+        let ours = at_least.iter().filter(|at| Some(&at.group) == ours).map(|at| at.index);
+        ours.max().filter(|index| *index >= state.next_index())
+    }
+
+    /// What a state that was just confirmed has not reached was never shown to anybody.
+    fn check_at_least(&self, at_least: &[GroupIndex]) -> Result<(), Error> {
+        match self.missing(at_least) {
+            Some(index) => Err(Error::unavailable(format!("the group has no entry {index} yet"))),
             None => Ok(()),
         }
     }

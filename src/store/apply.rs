@@ -22,7 +22,6 @@ use std::sync::Arc;
 
 use crate::planted::{self, Bug};
 use crate::store::answers::{keys, sessions};
-use crate::store::digest;
 use crate::store::state::{State, WrongShard};
 use crate::types::clock::{Clock, SystemClock, TimestampMs};
 use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refusal, Write};
@@ -53,7 +52,6 @@ pub fn apply(state: &mut State, entry: &Entry) -> Outcome {
             Outcome::Done
         }
         Payload::Command(command) => {
-            state.clock = state.clock.max(command.ts);
             if planted::bug(Bug::ApplyTwice) && planted::one_of(100) {
                 run(state, command);
             }
@@ -74,14 +72,16 @@ fn run(state: &mut State, command: &Command) -> Outcome {
             conditional(state, key, (condition, write), command.ts)
         }
         Action::OpenSession { session } => {
+            state.clock = state.clock.max(command.ts);
             state.answers.sessions.open(*session, state.clock);
             Outcome::Done
         }
-        Action::Once { once: Once::Session(id), write } => {
-            write_of_session(state, *id, write, command.ts)
-        }
-        Action::Once { once: Once::Key(key), write } => {
-            write_with_key(state, key, write, command.ts)
+        Action::Once { once, write } => {
+            state.clock = state.clock.max(command.ts);
+            match once {
+                Once::Session(id) => write_of_session(state, *id, write, command.ts),
+                Once::Key(key) => write_with_key(state, key, write, command.ts),
+            }
         }
     }
 }
@@ -109,8 +109,8 @@ fn write_with_key(
     ts: TimestampMs,
 ) -> Outcome {
     state.answers.keys.purge(state.clock);
-    let hash = digest::of_write(write);
-    match state.answers.keys.look(key, hash, state.clock) {
+    let hash = keys::hash_of(write);
+    match state.answers.keys.look(key, hash) {
         keys::Standing::Again(answer) => return Outcome::Again(answer),
         keys::Standing::Reused => return Outcome::KeyReused,
         keys::Standing::Full => return Outcome::KeysFull,

@@ -18,7 +18,6 @@ use twox_hash::XxHash3_64;
 
 use crate::store::state::State;
 use crate::types::codec;
-use crate::types::command::KeyWrite;
 use crate::types::ids::StateHash;
 use crate::types::item::Item;
 use crate::types::key::Key;
@@ -66,11 +65,6 @@ impl Sum {
     }
 }
 
-/// The hash of one write, by which it is known again.
-pub(in crate::store) fn of_write(write: &KeyWrite) -> u64 {
-    of_encoded(0, write)
-}
-
 /// The hash of a whole state but its position in the log, which stands beside it: the items, and
 /// what the group knows of itself. Takes as long as the claim and the membership are.
 pub fn of_state(state: &State) -> StateHash {
@@ -81,16 +75,14 @@ pub fn of_state(state: &State) -> StateHash {
         claim,
         confirmed,
         version_floor,
-        // A snapshot of the first format does not tell it. Should it differ, what is decided by it
-        // differs, and that shows.
-        clock: _,
+        clock,
         answers,
         map: _,
         bytes: _,
         items_hash,
     } = state;
     let answers = answers.hash();
-    let rest = (membership, group, claim, confirmed, version_floor, answers);
+    let rest = (membership, group, claim, confirmed, version_floor, clock, answers);
     StateHash(of_encoded(items_hash.0, &rest))
 }
 
@@ -206,7 +198,7 @@ mod tests {
     #[test]
     fn a_hash_that_changes_has_a_version_of_its_own() {
         let mut state = State::default();
-        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (2, "34499569f0391857"));
+        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (2, "4a9ffcfb2837fbcc"));
         let voters = vec![[NodeId(1), NodeId(2)].into()];
         let urls = [(NodeId(1), "http://a".into()), (NodeId(3), "http://b".into())].into();
         state.membership.id = Some(LogId { term: 300, leader: NodeId(1), index: 5 });
@@ -230,7 +222,7 @@ mod tests {
         for (at, value) in [("a", Value::text("text")), ("b", Value::bytes("bytes"))] {
             state.insert(&key(at), item(value, 1_755_248_123_456, 17));
         }
-        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (2, "398ec7b84c2bceea"));
+        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (2, "7fc3446bba2626bb"));
     }
 
     /// `cargo test --release --lib how_long_a_hash -- --ignored --nocapture`
@@ -258,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_the_position_in_the_log_and_the_time_counts() {
+    fn everything_but_the_position_in_the_log_counts() {
         use crate::store::apply::script::state_after;
 
         let same = state_after(&["found 7 name", "put a b", "claim 1 2 all"]);
@@ -266,7 +258,7 @@ mod tests {
             of_state(&state_after(&["found 7 name", "put a b", "claim 1 2 all", "blank"])),
             of_state(&same)
         );
-        let changes: [fn(&mut State); 8] = [
+        let changes: [fn(&mut State); 9] = [
             |state| state.group = Some((GroupId(8), "name".into())),
             |state| state.group = Some((GroupId(7), "nane".into())),
             |state| state.claim = None,
@@ -277,6 +269,7 @@ mod tests {
             },
             |state| state.confirmed = true,
             |state| state.version_floor += 1,
+            |state| state.clock += 1,
             |state| state.answers.sessions.open(SessionId(9), 0),
             |state| state.membership.membership.voters.push([NodeId(1)].into()),
         ];

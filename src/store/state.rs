@@ -44,8 +44,9 @@ pub struct State {
     /// A key without an item starts at the version after this one: the greatest version of any
     /// deleted key, so that versions rise through deletes without a tombstone for each.
     pub version_floor: Version,
-    /// The time as far as the log tells it: the greatest stamp of any command, so that it never goes
-    /// back, whoever leads.
+    /// The time as far as the log tells it: the greatest stamp of any write with a name and any opening
+    /// of a session, so that it never goes back, whoever leads. Of these only: no snapshot of the first
+    /// format stands for any, so that it is the same on every replica.
     pub clock: TimestampMs,
     /// What is remembered of writes that may be sent again.
     pub answers: Answers,

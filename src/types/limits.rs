@@ -269,18 +269,24 @@ pub const SESSIONS_MAX: usize = 1024;
 pub const SESSION_SLOTS_MAX: u32 = 16 * 1024;
 /// A session that was not used for so long ends when another is opened.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a coordinator tries to open a session before it looks anew who leads.
+pub const SESSION_OPENING: Duration = Duration::from_secs(2);
 /// The longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
-/// How long a group remembers what a write with an `Idempotency-Key` came to.
+/// How long a group remembers at least what a write with an `Idempotency-Key` came to.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(10 * 60);
 /// The most writes with an `Idempotency-Key` that a group remembers; beyond it they get `503`. They
 /// take about 300 bytes each.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 256 * 1024;
+/// How many of the newest a group remembers however old they are.
+pub const IDEMPOTENCY_KEYS_SPARED: usize = IDEMPOTENCY_KEYS_MAX / 2;
 /// The most forgotten idempotency keys that one write takes out: more than it brings.
 pub const IDEMPOTENCY_KEYS_PURGED: usize = 8;
 
 /// The most positions that `X-Sage-Min-Index` of one request may name.
 pub const MIN_INDEXES_MAX: usize = 64;
+/// How long a stale read waits for the positions that it must have reached.
+pub const MIN_INDEX_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a follower waits for entries that it must have for a read before it leaves the read to
 /// the leader.
 pub const FOLLOWER_READ_PATIENCE: Duration = Duration::from_millis(100);

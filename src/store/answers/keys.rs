@@ -1,16 +1,28 @@
-//! Idempotency keys of clients: what each write with one came to, for ten minutes.
+//! Idempotency keys of clients: what each write with one came to, for ten minutes at least.
 //!
-//! Time is that of the commands. What is older is as good as forgotten at once, and taken out a few
-//! at a time by the writes that follow.
+//! Time is that of the commands, so a leader whose clock is far ahead makes all keys look old. Hence the
+//! newest [`IDEMPOTENCY_KEYS_SPARED`] stay whatever the time is, and only what is older than both is
+//! forgotten, a few at a time by the writes that follow.
 
 use imbl::{OrdMap, OrdSet};
+use twox_hash::XxHash3_64;
 
 use crate::store::digest::Sum;
 use crate::types::clock::TimestampMs;
-use crate::types::limits::{IDEMPOTENCY_KEPT, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_KEYS_PURGED};
+use crate::types::codec;
+use crate::types::command::KeyWrite;
+use crate::types::limits::{
+    IDEMPOTENCY_KEPT, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_KEYS_PURGED, IDEMPOTENCY_KEYS_SPARED,
+};
 use crate::types::once::{Answer, IdempotencyKey};
 
 use super::Remembered;
+
+/// The hash by which a write is known again: XXH3 of its encoding. It is part of the replicated state
+/// and of snapshots, so it never changes, whatever else is hashed anew.
+pub(in crate::store) fn hash_of(write: &KeyWrite) -> u64 {
+    XxHash3_64::oneshot(&codec::encode(write))
+}
 
 /// The keys that a group remembers.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -42,14 +54,9 @@ pub(in crate::store) enum Standing {
 }
 
 impl Keys {
-    /// How the write with the hash `write` stands at the time `now`.
-    pub(in crate::store) fn look(
-        &self,
-        key: &IdempotencyKey,
-        write: u64,
-        now: TimestampMs,
-    ) -> Standing {
-        match self.kept.get(key).filter(|kept| !is_over(kept.since, now)) {
+    /// How the write with the hash `write` stands.
+    pub(in crate::store) fn look(&self, key: &IdempotencyKey, write: u64) -> Standing {
+        match self.kept.get(key) {
             Some(kept) if kept.write == write => Standing::Again(kept.answer),
             Some(_) => Standing::Reused,
             None if self.kept.len() >= IDEMPOTENCY_KEYS_MAX => Standing::Full,
@@ -57,9 +64,17 @@ impl Keys {
         }
     }
 
-    /// Takes out some of what is forgotten.
+    /// Whether it is remembered.
+    pub(super) fn knows(&self, key: &IdempotencyKey) -> bool {
+        self.kept.contains_key(key)
+    }
+
+    /// Forgets some of what is old at the time `now`.
     pub(in crate::store) fn purge(&mut self, now: TimestampMs) {
         for _ in 0..IDEMPOTENCY_KEYS_PURGED {
+            if self.kept.len() <= IDEMPOTENCY_KEYS_SPARED {
+                return;
+            }
             let Some((since, key)) = self.by_age.get_min().cloned() else { return };
             if !is_over(since, now) {
                 return;

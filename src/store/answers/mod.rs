@@ -17,7 +17,7 @@ use crate::store::answers::keys::Keys;
 use crate::store::answers::sessions::Sessions;
 use crate::types::clock::TimestampMs;
 use crate::types::ids::SessionId;
-use crate::types::once::{Answer, IdempotencyKey, WriteId};
+use crate::types::once::{Answer, IdempotencyKey, Once, WriteId};
 
 /// Everything that is remembered.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -59,6 +59,16 @@ pub enum Remembered {
 }
 
 impl Answers {
+    /// Whether a write with this name was applied.
+    pub fn knows(&self, once: &Once) -> bool {
+        match once {
+            Once::Session(write) => {
+                matches!(self.sessions.look(*write), sessions::Standing::Again(_))
+            }
+            Once::Key(key) => self.keys.knows(key),
+        }
+    }
+
     /// All of it, in an order in which [`Answers::restore`] takes it.
     pub(in crate::store) fn remembered(&self) -> impl Iterator<Item = Remembered> + '_ {
         self.sessions.remembered().chain(self.keys.remembered())

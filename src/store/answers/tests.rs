@@ -2,10 +2,14 @@
 
 use super::*;
 use crate::store::answers::sessions::Standing;
+use crate::types::command::{Condition, KeyWrite, Write};
+use crate::types::key::Key;
 use crate::types::limits::{
-    IDEMPOTENCY_KEPT, IDEMPOTENCY_KEYS_MAX, SESSION_IDLE_MAX, SESSION_SLOTS_MAX, SESSIONS_MAX,
+    IDEMPOTENCY_KEPT, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_KEYS_SPARED, SESSION_IDLE_MAX,
+    SESSION_SLOTS_MAX, SESSIONS_MAX,
 };
 use crate::types::once::Settled;
+use crate::types::value::Value;
 
 fn answer(index: u64) -> Answer {
     Answer { index, ts: 1, result: Settled::Written { version: index, existed: false } }
@@ -67,22 +71,51 @@ fn no_more_keys_are_remembered_than_may_be_and_the_old_ones_go() {
     let mut answers = Answers::default();
     let key = |number: usize| IdempotencyKey::new(&format!("k{number}")).expect("a key");
     for number in 0..IDEMPOTENCY_KEYS_MAX {
-        answers.keys.keep(&key(number), 7, answer(1), 0);
+        let since = u64::try_from(number).expect("it is small");
+        answers.keys.keep(&key(number), 7, answer(1), since);
     }
     let new = key(IDEMPOTENCY_KEYS_MAX);
     let kept_ms = u64::try_from(IDEMPOTENCY_KEPT.as_millis()).expect("it is short");
     answers.keys.purge(kept_ms);
-    assert_eq!(answers.keys.look(&new, 7, kept_ms), keys::Standing::Full);
-    assert_eq!(answers.keys.look(&key(5), 7, kept_ms), keys::Standing::Again(answer(1)));
-    assert_eq!(answers.keys.look(&key(5), 8, kept_ms), keys::Standing::Reused);
+    assert_eq!(answers.keys.look(&new, 7), keys::Standing::Full);
+    assert_eq!(answers.keys.look(&key(0), 7), keys::Standing::Again(answer(1)));
+    assert_eq!(answers.keys.look(&key(0), 8), keys::Standing::Reused);
     assert_eq!(restored(&answers), answers);
-    // Later they are as good as gone, and go a few at a time.
-    let later = kept_ms + 1;
-    assert_eq!(answers.keys.look(&key(5), 8, later), keys::Standing::Full);
-    answers.keys.purge(later);
-    assert_eq!(answers.keys.look(&new, 7, later), keys::Standing::New);
-    answers.keys.keep(&new, 7, answer(2), later);
+    // Later the oldest go, a few at a time.
+    answers.keys.purge(kept_ms + 1);
+    assert_eq!(answers.keys.look(&key(0), 8), keys::Standing::New);
+    assert_eq!(answers.keys.look(&key(1), 8), keys::Standing::Reused);
+    assert_eq!(answers.keys.look(&new, 7), keys::Standing::New);
+    answers.keys.keep(&new, 7, answer(2), kept_ms + 1);
     assert_eq!(restored(&answers), answers);
+}
+
+/// One clock that is years ahead makes all keys look old.
+#[test]
+fn the_newest_keys_are_remembered_whatever_the_time_is() {
+    let mut answers = Answers::default();
+    let key = |number: usize| IdempotencyKey::new(&format!("k{number}")).expect("a key");
+    for number in 0..IDEMPOTENCY_KEYS_SPARED + 20 {
+        answers.keys.keep(&key(number), 7, answer(1), number as u64);
+    }
+    for _ in 0..20 {
+        answers.keys.purge(u64::MAX);
+    }
+    assert_eq!(answers.keys.look(&key(19), 7), keys::Standing::New);
+    assert_eq!(answers.keys.look(&key(20), 7), keys::Standing::Again(answer(1)));
+    assert_eq!(answers.count(), IDEMPOTENCY_KEYS_SPARED as u64);
+}
+
+/// If this fails, retries of writes that were made before would be taken for other writes.
+#[test]
+fn a_write_is_known_again_for_ever() {
+    let key = Key::new("order:7".to_owned()).expect("a key");
+    let write = KeyWrite {
+        key,
+        condition: Some(Condition::Version(vec![1, 300])),
+        write: Write::Put { value: Value::text("paid") },
+    };
+    assert_eq!(keys::hash_of(&write), 6_179_675_010_151_598_805);
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn snapshots_of_every_format_are_read_for_ever() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/snapshot/tests/fixtures");
     let read = |name: &str| fs::read(fixtures.join(name)).unwrap();
     // The first knew neither the time nor writes that may be sent again.
-    let first = State { clock: 0, ..fixture() };
+    let first = fixture();
     assert_eq!(decoded(&read("v1-none.snap")).unwrap(), first);
     assert_eq!(decoded(&read("v1-lz4.snap")).unwrap(), first);
     let second = with_answers();
