@@ -30,6 +30,7 @@ mod one_group;
 mod planted;
 mod power_off;
 mod quick_start;
+mod scan;
 mod scrub;
 mod stopping;
 mod two_coordinators;

@@ -16,10 +16,8 @@ use tokio::time::timeout_at;
 use crate::api::Kv;
 use crate::api::body;
 use crate::api::error::{About, json, not_modified, plain, refuse};
-use crate::api::extract::{
-    CONSISTENCY, KEY, Query, RAW, TIMEOUT, at_least, condition, idempotency_key, unless,
-    value_kind, with_margin,
-};
+use crate::api::extract::{CONSISTENCY, KEY, Query, RAW, TIMEOUT, with_margin};
+use crate::api::headers::{at_least, condition, idempotency_key, unless, value_kind};
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
 use crate::types::deadline::Deadline;

@@ -1,14 +1,16 @@
 //! The HTTP face of any key-value store.
 //!
 //! A store is whatever implements [`Kv`]: a replica of one group, or a coordinator over all. Both
-//! get the same handlers for `/kv`, and what is special to one comes from [`ShardFace`] or
+//! get the same handlers for `/kv`, `/keys` and `/count`, and what is special to one comes from [`ShardFace`] or
 //! [`CoordinatorFace`]. A request goes through these files:
 //!
 //! ```text
 //! routes   which path has which methods; unknown ones answer in JSON too
 //! extract  the query, strictly: unknown or repeated parameters are refused, never ignored
+//! headers  conditions, names of writes, positions, likewise
 //! body     the value, bounded in bytes and time
 //! kv       the three handlers: Kv::call within the deadline, and its reply as HTTP
+//! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next
 //! status   /health /ready /status /stats /cluster /route
 //! upgrade  /rpc: from HTTP to our own framed protocol
 //! error    every error as JSON, with what it says about a write
@@ -24,6 +26,8 @@
 mod body;
 mod error;
 mod extract;
+mod headers;
+mod keys;
 mod kv;
 mod routes;
 mod status;
@@ -38,6 +42,7 @@ use crate::types::error::Error;
 use crate::types::http::{ClusterBody, ReadyBody, RouteBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{KvReply, KvRequest};
+use crate::types::scan::{Scan, Scanned};
 
 pub use routes::{Options, Rpc, coordinator_router, refusing_router, shard_router};
 
@@ -52,6 +57,13 @@ pub trait Kv: Send + Sync + 'static {
         request: KvRequest,
         deadline: Deadline,
     ) -> impl Future<Output = Result<KvReply, Error>> + Send;
+
+    /// Answers a question about all keys of a span before `deadline`, whatever happens.
+    fn scan(
+        &self,
+        scan: Scan,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Scanned, Error>> + Send;
 }
 
 /// What a replica shows beside its keys.

@@ -17,13 +17,16 @@ use tokio_util::task::TaskTracker;
 use crate::api::body::let_run_out;
 use crate::api::error::About;
 use crate::api::{CoordinatorFace, Kv, ShardFace};
-use crate::api::{error, kv, status, upgrade};
+use crate::api::{error, keys, kv, status, upgrade};
 use crate::rpc;
 use crate::types::error::Error;
 use crate::types::http::{
-    PATH_CLUSTER, PATH_HEALTH, PATH_KV, PATH_READY, PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS,
+    PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_KEYS, PATH_KV, PATH_READY, PATH_ROUTE, PATH_RPC,
+    PATH_STATS, PATH_STATUS,
 };
-use crate::types::limits::{BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT};
+use crate::types::limits::{
+    BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SCANS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT,
+};
 
 /// What a router is told beside its store.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +77,8 @@ pub(super) struct Shared<F> {
     pub(super) body_budget: Arc<Semaphore>,
     /// A permit for each request under way.
     places: Arc<Semaphore>,
+    /// A permit for each scan or count under way.
+    scans: Arc<Semaphore>,
 }
 
 impl<F> Shared<F> {
@@ -83,6 +88,7 @@ impl<F> Shared<F> {
             max_value_bytes: options.max_value_bytes,
             body_budget: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT_MAX)),
             places: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+            scans: Arc::new(Semaphore::new(SCANS_IN_FLIGHT_MAX)),
         })
     }
 
@@ -90,6 +96,12 @@ impl<F> Shared<F> {
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, Error> {
         let full = |_| Error::Overloaded { queue: "the list of requests under way".into() };
         Arc::clone(&self.places).try_acquire_owned().map_err(full)
+    }
+
+    /// A place for one more scan or count, or the refusal at once.
+    pub(super) fn admit_scan(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let full = |_| Error::Overloaded { queue: "the list of scans under way".into() };
+        Arc::clone(&self.scans).try_acquire_owned().map_err(full)
     }
 }
 
@@ -136,7 +148,10 @@ pub fn refusing_router(reason: String) -> Router {
 }
 
 fn kv_routes<K: Kv>() -> Router<Arc<Shared<K>>> {
-    Router::new().route(PATH_KV, get(kv::get::<K>).put(kv::put::<K>).delete(kv::delete::<K>))
+    Router::new()
+        .route(PATH_KV, get(kv::get::<K>).put(kv::put::<K>).delete(kv::delete::<K>))
+        .route(PATH_KEYS, get(keys::list::<K>))
+        .route(PATH_COUNT, get(keys::count::<K>))
 }
 
 fn finish(router: Router) -> Router {

@@ -16,6 +16,7 @@ use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read};
 use crate::types::limits::FOLLOWER_READ_PATIENCE;
 use crate::types::peer::{Reply, Request};
+use crate::types::scan::{Part, Scan, Scanned};
 use crate::types::topology::Member;
 
 /// How long to wait for another leader before asking again.
@@ -124,19 +125,59 @@ impl Kv for Shard {
                 }
                 error => retriable(error, &request) || lost.is_some() && !error.is_settled(),
             };
-            // A condemned replica will not answer later either; its process waits for those under way.
-            let over = deadline.left() <= LEADER_PATIENCE || self.replica.is_condemned();
-            if !again || over {
+            if !again || !self.may_ask_again(deadline).await {
                 return Err(match (lost, error) {
                     (Some(lost), error) if !error.is_settled() => lost,
                     (_, Error::NotLeader { .. }) => Error::unavailable("the group has no leader"),
                     (_, error) => error,
                 });
             }
-            let changed = self.replica.leadership_changed();
-            // Whether it changed or not, the replica is asked again.
-            drop(tokio::time::timeout(LEADER_PATIENCE, changed).await);
         }
+    }
+
+    async fn scan(&self, scan: Scan, deadline: Deadline) -> Result<Scanned, Error> {
+        let deadline = deadline.earlier_by(ANSWER_MARGIN);
+        loop {
+            let error = match self.attempt_scan(&scan, deadline).await {
+                Ok(part) => return Ok(part.into()),
+                Err(error) => error,
+            };
+            let again = matches!(error, Error::NotLeader { .. } | Error::Unavailable { .. });
+            if !again || !self.may_ask_again(deadline).await {
+                return Err(match error {
+                    Error::NotLeader { .. } => Error::unavailable("the group has no leader"),
+                    error => error,
+                });
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Asks this replica, and the leader if that is another.
+    async fn attempt_scan(&self, scan: &Scan, deadline: Deadline) -> Result<Part, Error> {
+        let leader = match self.replica.scan(scan, deadline).await {
+            Err(Error::NotLeader { leader: Some(leader) }) => leader,
+            answer => return answer,
+        };
+        let request = Request::Scan { scan: scan.clone(), timeout_ms: deadline.left_ms() };
+        match self.caller(&leader).call(&request, deadline).await {
+            Ok(Reply::Scanned(answer)) => answer,
+            Ok(other) => Err(Error::unavailable(format!("unexpected answer {other:?}"))),
+            Err(error) => Err(Error::unavailable(error.to_string())),
+        }
+    }
+
+    /// Waits a moment for another leader, unless that is in vain: whether to ask again.
+    async fn may_ask_again(&self, deadline: Deadline) -> bool {
+        // A condemned replica will not answer later either; its process waits for those under way.
+        if deadline.left() <= LEADER_PATIENCE || self.replica.is_condemned() {
+            return false;
+        }
+        let changed = self.replica.leadership_changed();
+        // Whether it changed or not, the replica is asked again.
+        drop(tokio::time::timeout(LEADER_PATIENCE, changed).await);
+        true
     }
 }
 

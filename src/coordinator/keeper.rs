@@ -333,6 +333,7 @@ fn identity(reply: Reply) -> Result<Identity, String> {
         | Reply::Append(_)
         | Reply::TransferLeader(_)
         | Reply::Compared(_)
-        | Reply::ReadIndex(_) => Err("it did not say who it is".into()),
+        | Reply::ReadIndex(_)
+        | Reply::Scanned(_) => Err("it did not say who it is".into()),
     }
 }

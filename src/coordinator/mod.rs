@@ -16,6 +16,7 @@
 //!   says from the outcome what comes next: another member, a pause, a newer ring, or the end. A
 //!   write has a name from this coordinator's [`session`] with the group, or from its client, so it is
 //!   sent again until the group has answered, and takes effect once.
+//! - **One scan.** [`scan`] asks all groups at once and puts their parts together.
 //! - **The ring.** [`keeper`] asks the URLs of `--shards`, and every member that it hears of, who
 //!   they are. [`claiming`], which is pure, decides from the answers: wait, claim the ring for fresh
 //!   groups, finish or take back what another coordinator left half done, or serve by what is
@@ -36,6 +37,7 @@ mod peers;
 mod ring;
 mod roster;
 mod routing;
+mod scan;
 mod scatter;
 mod session;
 mod shared;
@@ -63,10 +65,11 @@ use crate::types::hash::Token;
 use crate::types::http::{ClusterBody, ReadyBody, RouteBody};
 use crate::types::ids::GroupId;
 use crate::types::key::Key;
-use crate::types::kv::{Consistency, KvReply, KvRequest};
+use crate::types::kv::{KvReply, KvRequest};
 use crate::types::limits::ROUTE_MARGIN;
 use crate::types::once::{Once, WriteId};
 use crate::types::peer::{Reply, Request};
+use crate::types::scan::{Scan, Scanned};
 #[cfg(any(test, feature = "simulation"))]
 use crate::types::topology::Topology;
 
@@ -172,6 +175,10 @@ impl<P: Peers> Kv for Coordinator<P> {
             }
         }
     }
+
+    async fn scan(&self, scan: Scan, deadline: Deadline) -> Result<Scanned, Error> {
+        scan::scan(&self.shared, scan, deadline.earlier_by(ROUTE_MARGIN)).await
+    }
 }
 
 /// The request as it is sent: a write without a name gets this one.
@@ -188,10 +195,7 @@ fn need(request: &KvRequest) -> Need {
     match request {
         KvRequest::Write { once: Some(_), .. } => Need::NamedWrite,
         KvRequest::Write { once: None, .. } => Need::Write,
-        KvRequest::Get { consistency, .. } => match consistency {
-            Consistency::Linearizable | Consistency::Lease => Need::LeaderRead,
-            Consistency::Stale => Need::AnyRead,
-        },
+        KvRequest::Get { consistency, .. } => Need::of_read(*consistency),
     }
 }
 
@@ -214,6 +218,7 @@ fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
             | Reply::TransferLeader(_)
             | Reply::Compared(_)
             | Reply::ReadIndex(_)
+            | Reply::Scanned(_)
             | Reply::NotReady(_),
         ) => Heard::Nonsense("the answer was to another question".into()),
     }

@@ -54,7 +54,8 @@ async fn status<P: Peers>(
             | Reply::Append(_)
             | Reply::TransferLeader(_)
             | Reply::Compared(_)
-            | Reply::ReadIndex(_),
+            | Reply::ReadIndex(_)
+            | Reply::Scanned(_),
         ) => "it did not say how it is".into(),
         Err(error) => error.to_string(),
     };

@@ -20,12 +20,14 @@ use crate::types::fuzz::allowed_message;
 use crate::types::hash::{HashRange, Token};
 use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, StateHash, Vote};
 use crate::types::key::Key;
+use crate::types::kv::GroupIndex;
 use crate::types::limits::{
     APPEND_ENTRIES_MAX, CHECKPOINTS_MAX, CONDITION_VERSIONS_MAX, FRAME_BYTES_MAX, GROUPS_MAX,
-    MEMBERS_MAX, NODES_MAX, RANGES_MAX, VOTER_SETS_MAX,
+    MEMBERS_MAX, NODES_MAX, RANGES_MAX, SCAN_PART_KEYS_MAX, VOTER_SETS_MAX,
 };
 use crate::types::log::{Entry, Membership, Payload, StoredMembership};
-use crate::types::peer::{Append, Checkpoint, Checkpoints, Request};
+use crate::types::peer::{Append, Checkpoint, Checkpoints, Reply, Request};
+use crate::types::scan::{Found, Listed, Part};
 use crate::types::topology::{Claim, Group, Topology};
 
 /// Fails if `work` ever holds more than `allowed` bytes.
@@ -198,6 +200,15 @@ fn checkpoints(count: usize) -> Request {
     Request::Compare(Checkpoints { digest: 0, taken })
 }
 
+/// The smallest keys without values that one group may give at a time, and so many more.
+fn part(more: usize) -> Reply {
+    let listed = Listed { key: Key::new("k").unwrap(), value: None, ts: 0, version: 0 };
+    let items = vec![listed; SCAN_PART_KEYS_MAX + more];
+    let at = GroupIndex { group: "g".into(), index: 0 };
+    let found = Found::Page { items, more: true };
+    Reply::Scanned(Ok(Part { at, epoch: 0, lag_ms: None, found }))
+}
+
 fn with(selector: u8, encoded: &[u8]) -> Vec<u8> {
     [&[selector], encoded].concat()
 }
@@ -218,6 +229,7 @@ fn dense() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("peer", "full claims", of(claim(GROUPS_MAX, MEMBERS_MAX, RANGES_MAX))),
         ("peer", "versions", of(versions(CONDITION_VERSIONS_MAX))),
         ("peer", "checkpoints", with(0, &codec::encode(&checkpoints(CHECKPOINTS_MAX)))),
+        ("peer", "a part of small keys", with(1, &codec::encode(&part(0)))),
         ("command", "a full membership", with(4, &codec::encode(&stored))),
         ("wal", "empty entries", wal_of(5500)),
         ("snapshot", "keys without values", snapshot_of(12_000)),
@@ -259,6 +271,7 @@ fn as_many_elements_as_are_accepted_are_decoded_and_one_more_is_refused() {
         let entries = vec![Payload::Blank; APPEND_ENTRIES_MAX + more];
         assert_eq!(taken(&append(entries)), is_taken);
         assert_eq!(taken(&checkpoints(CHECKPOINTS_MAX + more)), is_taken);
+        assert_eq!(taken(&part(more)), is_taken);
         for payload in [
             Payload::Membership(membership(VOTER_SETS_MAX + more, 1, 1)),
             Payload::Membership(membership(1, NODES_MAX + more, 1)),

@@ -25,6 +25,7 @@ mod replica;
 mod replication;
 #[cfg(any(test, feature = "simulation"))]
 mod runtime;
+mod scans;
 mod scrub;
 mod service;
 mod slow_disk;

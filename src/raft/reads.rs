@@ -17,6 +17,7 @@ use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
 use crate::raft::replica::Replica;
 use crate::raft::wire;
+use crate::store::state::State;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::Index;
@@ -34,13 +35,7 @@ impl Replica {
         at_least: &[GroupIndex],
         deadline: Deadline,
     ) -> Result<Read, Error> {
-        match consistency {
-            Consistency::Linearizable if planted::bug(Bug::SkipReadIndex) && self.leads() => {}
-            Consistency::Lease if planted::bug(Bug::StaleLease) && self.leads() => {}
-            Consistency::Linearizable => self.confirm(ReadPolicy::ReadIndex, deadline).await?,
-            Consistency::Lease => self.confirm_by_lease(deadline).await?,
-            Consistency::Stale => {}
-        }
+        self.make_fresh(consistency, deadline).await?;
         match consistency {
             Consistency::Linearizable | Consistency::Lease => self.check_at_least(at_least)?,
             Consistency::Stale => {
@@ -51,6 +46,28 @@ impl Replica {
             }
         }
         self.look_up(key, consistency)
+    }
+
+    /// Makes sure that the published state is as fresh as that; for a stale read returns how old it may
+    /// be, in milliseconds, if that is known.
+    pub(in crate::raft) async fn prepare(
+        &self,
+        consistency: Consistency,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, Error> {
+        self.make_fresh(consistency, deadline).await?;
+        // The age is taken before the state, so that it never flatters it.
+        Ok((consistency == Consistency::Stale).then(|| self.lag_ms()).flatten())
+    }
+
+    async fn make_fresh(&self, consistency: Consistency, deadline: Deadline) -> Result<(), Error> {
+        match consistency {
+            Consistency::Linearizable if planted::bug(Bug::SkipReadIndex) && self.leads() => Ok(()),
+            Consistency::Lease if planted::bug(Bug::StaleLease) && self.leads() => Ok(()),
+            Consistency::Linearizable => self.confirm(ReadPolicy::ReadIndex, deadline).await,
+            Consistency::Lease => self.confirm_by_lease(deadline).await,
+            Consistency::Stale => Ok(()),
+        }
     }
 
     /// As a linearizable read, on a follower: what the leader had applied at some moment after the
@@ -110,12 +127,9 @@ impl Replica {
         let state = self.published().load();
         let item =
             state.read(key).map_err(|wrong| Error::WrongShard { epoch: wrong.epoch })?.cloned();
-        let Some((_, group)) = &state.group else {
-            return Err(Error::unavailable("the group has not formed yet"));
-        };
-        let index = state.applied.map_or(0, |id| id.index);
+        let at = position(&state)?;
         self.trusted()?;
-        Ok(Read { at: GroupIndex { group: Arc::clone(group), index }, item, lag_ms })
+        Ok(Read { at, item, lag_ms })
     }
 
     /// How old the state of this replica may be, in milliseconds.
@@ -180,4 +194,13 @@ impl Replica {
             RaftError::Fatal(fatal) => self.stopped(&fatal),
         }
     }
+}
+
+/// Which state of the group that is, as clients see it.
+pub(in crate::raft) fn position(state: &State) -> Result<GroupIndex, Error> {
+    let Some((_, group)) = &state.group else {
+        return Err(Error::unavailable("the group has not formed yet"));
+    };
+    let index = state.applied.map_or(0, |id| id.index);
+    Ok(GroupIndex { group: Arc::clone(group), index })
 }

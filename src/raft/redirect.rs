@@ -6,21 +6,23 @@ use openraft::async_runtime::watch::WatchReceiver;
 use crate::raft::replica::Replica;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
-use crate::types::kv::{KvReply, KvRequest};
 use crate::types::limits::{LEADER_RECHECK, LEADER_WAIT, LEADER_WAIT_MARGIN};
 
 impl Replica {
-    /// As [`Replica::call`]; while no leader is known it waits for one, at most [`LEADER_WAIT`],
+    /// What `call` answers; while no leader is known it waits for one, at most [`LEADER_WAIT`],
     /// and answers before the deadline, so that whoever asked hears for certain that nothing was
     /// done.
-    pub(in crate::raft) async fn serve(
+    pub(in crate::raft) async fn once_led<T, F>(
         &self,
-        request: KvRequest,
         deadline: Deadline,
-    ) -> Result<KvReply, Error> {
+        call: impl Fn() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let patience = deadline.earlier_by(LEADER_WAIT_MARGIN).at_most(LEADER_WAIT);
         loop {
-            let answer = self.call(request.clone(), deadline).await;
+            let answer = call().await;
             let leaderless = matches!(answer, Err(Error::NotLeader { leader: None }));
             if !leaderless || patience.has_passed() {
                 return answer;

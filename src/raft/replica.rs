@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,6 +46,7 @@ use crate::types::error::Error;
 use crate::types::ids::{GroupId, Index};
 use crate::types::kv::{KvReply, KvRequest};
 use crate::types::limits::{DRAIN_TIMEOUT, LEASE_MAX, REQUESTS_IN_FLIGHT_MAX};
+use crate::types::scan::{Part, Scan};
 use crate::types::topology::Member;
 
 /// How a replica is opened.
@@ -227,10 +228,7 @@ impl Replica {
 
     /// Answers one request about one key, if this replica can: see [`Error::NotLeader`].
     pub async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
-        let Ok(_permit) = self.0.permits.try_acquire() else {
-            return Err(Error::Overloaded { queue: "the replica's request queue".into() });
-        };
-        self.formed()?;
+        let _place = self.place()?;
         match request {
             KvRequest::Write { write, once } => {
                 self.write(writes::action(write, once), deadline).await.map(KvReply::Written)
@@ -239,6 +237,20 @@ impl Replica {
                 self.read(&key, consistency, &at_least, deadline).await.map(KvReply::Read)
             }
         }
+    }
+
+    /// Answers a question about a span of keys with what this group has, if this replica can.
+    pub async fn scan(&self, scan: &Scan, deadline: Deadline) -> Result<Part, Error> {
+        let _place = self.place()?;
+        self.read_span(scan, deadline).await
+    }
+
+    /// A place for one more request.
+    fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let full = |_| Error::Overloaded { queue: "the replica's request queue".into() };
+        let permit = self.0.permits.try_acquire().map_err(full)?;
+        self.formed()?;
+        Ok(permit)
     }
 
     /// Waits until this replica can't go on, and says why: its disk failed, or Raft did.

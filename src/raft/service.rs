@@ -51,7 +51,12 @@ impl Service for Replica {
             Request::Adopt { group } => Reply::Accepted(self.be_adopted(group)),
             Request::Join(joiner) => Reply::Accepted(self.take_in(joiner)),
             Request::Kv { request, timeout_ms } => {
-                Reply::Kv(self.serve(request, deadline(timeout_ms)).await)
+                let deadline = deadline(timeout_ms);
+                Reply::Kv(self.once_led(deadline, || self.call(request.clone(), deadline)).await)
+            }
+            Request::Scan { scan, timeout_ms } => {
+                let deadline = deadline(timeout_ms);
+                Reply::Scanned(self.once_led(deadline, || self.scan(&scan, deadline)).await)
             }
             Request::Propose { action, timeout_ms } => {
                 Reply::Proposed(self.be_proposed(action, deadline(timeout_ms)).await)

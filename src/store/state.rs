@@ -8,6 +8,7 @@
 //! of them. Every read of a key asks [`State::read`], which checks that the key is the group's own; nothing
 //! else may be used to answer a client.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -21,6 +22,7 @@ use crate::types::ids::{GroupId, Index, LogId, StateHash};
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
 use crate::types::log::StoredMembership;
+use crate::types::scan::Span;
 use crate::types::topology::{Claim, Epoch};
 use crate::types::value::Value;
 
@@ -94,6 +96,18 @@ impl State {
         Ok(self.map.get(key))
     }
 
+    /// The items of a span, in the order of their keys. All are the group's own: `store::apply` lets no
+    /// other key in, and takes no claim that leaves one to another group.
+    pub fn span<'a>(
+        &'a self,
+        span: &'a Span,
+    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Item)> + Send {
+        // An end before the beginning is nothing, not an error.
+        let from = Bound::Included(&span.from[..]);
+        let to = span.to.as_ref().map(|to| Bound::Excluded((&to[..]).max(&span.from[..])));
+        self.map.range::<_, [u8]>((from, to.unwrap_or(Bound::Unbounded)))
+    }
+
     /// Whether `key` is one of the group's own; a group that nobody has claimed owns every key.
     pub fn check_owned(&self, key: &Key) -> Result<(), WrongShard> {
         match &self.claim {
@@ -148,4 +162,36 @@ pub fn memory_of(key: &Key, value: &Value) -> u64 {
 
 fn bytes_of(key: &Key, value: &Value) -> u64 {
     (key.as_bytes().len() + value.data.len()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::btree_set;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_span_has_the_keys_between_its_ends_from_either_side(
+            keys in btree_set("[a-c]{1,4}", 0..80),
+            start in "[a-c]{0,3}",
+            end in "[a-c]{0,3}",
+        ) {
+            let mut state = State::default();
+            for key in &keys {
+                let item = Item { value: Value::text("v"), ts: 0, version: 1 };
+                state.insert(&Key::new(key.clone()).expect("a key"), item);
+            }
+            let span = Span::new(&start, &end);
+            let inside = |key: &&String| **key >= start && (end.is_empty() || **key < end);
+            let mut expected: Vec<&String> = keys.iter().filter(inside).collect();
+            let found: Vec<String> = state.span(&span).map(|(key, _)| key.to_string()).collect();
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected.clone());
+            prop_assert!(found.is_empty() || !span.is_empty());
+            expected.reverse();
+            let found: Vec<String> = state.span(&span).rev().map(|(key, _)| key.to_string()).collect();
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+        }
+    }
 }

@@ -27,6 +27,7 @@ use crate::types::peer::{
     Append, AppendReply, Checkpoint, Checkpoints, Hello, Identity, Lane, PROTOCOL_VERSION, Reply,
     Request, SnapshotHeader, SnapshotReply, TransferLeader, VoteReply, VoteRequest, Welcome,
 };
+use crate::types::scan::{Found, Listed, Part, Scan, Span, Want};
 use crate::types::topology::{Claim, Group, Member, Topology};
 use crate::types::value::{Value, ValueKind};
 
@@ -169,6 +170,11 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Request::TransferLeader(TransferLeader { from: vote(), to: NodeId(2), last: Some(id(4)) }),
         Request::Compare(checkpoints()),
         Request::ReadIndex { timeout_ms: 300 },
+        Request::Scan { scan: scan(Want::Count), timeout_ms: 5000 },
+        Request::Scan {
+            scan: scan(Want::Page { limit: 100, bytes: 4096, reverse: true, keys_only: false }),
+            timeout_ms: 5000,
+        },
     ];
     let at = GroupIndex { group: "g1".into(), index: 12 };
     let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3 });
@@ -187,6 +193,8 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Reply::NotReady("forming".into()),
         Reply::Compared(checkpoints()),
         Reply::ReadIndex(Ok(300)),
+        Reply::Scanned(Ok(part(Found::Count(7)))),
+        Reply::Scanned(Ok(part(Found::Page { items: vec![listed()], more: true }))),
     ];
     let (last, bytes) = (Some(id(9)), 70_000);
     let header = SnapshotHeader { vote: vote(), last, membership: membership(), bytes };
@@ -298,6 +306,18 @@ fn checkpoints() -> Checkpoints {
 
 fn key() -> Key {
     Key::new("user:1").expect("a key")
+}
+
+fn scan(want: Want) -> Scan {
+    Scan { span: Span::of_prefix(b"user:"), want, consistency: Consistency::Linearizable }
+}
+
+fn listed() -> Listed {
+    Listed { key: key(), value: Some(json()), ts: 1_755_248_123_456, version: 3 }
+}
+
+fn part(found: Found) -> Part {
+    Part { at: GroupIndex { group: "g1".into(), index: 12 }, epoch: 1, lag_ms: Some(7), found }
 }
 
 fn json() -> Value {

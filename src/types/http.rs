@@ -3,6 +3,8 @@
 //! [`ShardStatus`] also travels over rpc in the binary encoding, so none of its fields may be
 //! left out when empty.
 
+use std::io::Write;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
@@ -13,11 +15,16 @@ use crate::types::error::WriteOutcome;
 use crate::types::ids::{ClusterId, GroupId, Index, LogId, NodeId, StateHash, Term};
 use crate::types::item::{Item, Version};
 use crate::types::limits::NODES_MAX;
+use crate::types::scan::Listed;
 use crate::types::topology::Epoch;
-use crate::types::value::ValueKind;
+use crate::types::value::{Value, ValueKind};
 
 /// `PUT`, `GET`, `DELETE` of one key.
 pub const PATH_KV: &str = "/kv";
+/// The keys of all groups, in order.
+pub const PATH_KEYS: &str = "/keys";
+/// How many keys there are.
+pub const PATH_COUNT: &str = "/count";
 /// Where a key lives (coordinator).
 pub const PATH_ROUTE: &str = "/route";
 /// Whether the process serves.
@@ -104,21 +111,89 @@ impl GetBody {
         let data = &item.value.data;
         let mut body = Vec::with_capacity(data.len() + data.len() / 2 + 128);
         body.extend_from_slice(br#"{"found":true,"value":"#);
-        match item.value.kind {
-            ValueKind::Json => body.extend_from_slice(data),
-            ValueKind::Text => serde_json::to_writer(&mut body, &String::from_utf8_lossy(data))
-                .expect("text has a JSON form"),
-            ValueKind::Bytes => {
-                body.push(b'"');
-                body.extend_from_slice(BASE64_STANDARD.encode(data).as_bytes());
-                body.extend_from_slice(br#"","encoding":"base64"#);
-                body.push(b'"');
-            }
-        }
+        render_value(&item.value, &mut body);
         let rest = format!(r#","ts":{},"version":{}}}"#, item.ts, item.version);
         body.extend_from_slice(rest.as_bytes());
         body
     }
+}
+
+/// The value as JSON, and its encoding if it needs one.
+fn render_value(value: &Value, body: &mut Vec<u8>) {
+    match value.kind {
+        ValueKind::Json => body.extend_from_slice(&value.data),
+        ValueKind::Text => render_text(&String::from_utf8_lossy(&value.data), body),
+        ValueKind::Bytes => {
+            body.push(b'"');
+            body.extend_from_slice(BASE64_STANDARD.encode(&value.data).as_bytes());
+            body.extend_from_slice(br#"","encoding":"base64"#);
+            body.push(b'"');
+        }
+    }
+}
+
+fn render_text(text: &str, body: &mut Vec<u8>) {
+    serde_json::to_writer(body, text).expect("text has a JSON form");
+}
+
+/// One key in the body of `GET /keys`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ItemBody {
+    /// The key.
+    pub key: String,
+    /// As in [`GetBody`]; absent with `keys_only=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<RawValue>>,
+    /// `base64` for bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+    /// When it was written, milliseconds since the epoch.
+    pub ts: u64,
+    /// The key's version.
+    pub version: Version,
+}
+
+/// Body of `GET /keys`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PageBody {
+    /// The keys, in the order asked for.
+    pub items: Vec<ItemBody>,
+    /// What the next page is asked for with; `None` after the last one.
+    pub cursor: Option<String>,
+}
+
+impl PageBody {
+    /// The JSON of a page: as the derived encoding would make it, without reading the stored JSON
+    /// again.
+    pub fn render(items: &[Listed], cursor: Option<&str>) -> Vec<u8> {
+        let room = items.iter().map(Listed::bytes).sum::<usize>();
+        let mut body = Vec::with_capacity(room + room / 8 + 128);
+        body.extend_from_slice(br#"{"items":["#);
+        for (at, item) in items.iter().enumerate() {
+            body.extend_from_slice(if at == 0 { &br#"{"key":"#[..] } else { &br#",{"key":"#[..] });
+            render_text(item.key.as_str(), &mut body);
+            if let Some(value) = &item.value {
+                body.extend_from_slice(br#","value":"#);
+                render_value(value, &mut body);
+            }
+            let (ts, version) = (item.ts, item.version);
+            write!(body, r#","ts":{ts},"version":{version}}}"#).expect("a Vec takes all");
+        }
+        body.extend_from_slice(br#"],"cursor":"#);
+        match cursor {
+            Some(cursor) => render_text(cursor, &mut body),
+            None => body.extend_from_slice(b"null"),
+        }
+        body.push(b'}');
+        body
+    }
+}
+
+/// Body of `GET /count`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CountBody {
+    /// How many keys there are.
+    pub count: u64,
 }
 
 /// Body of every error.
@@ -315,7 +390,7 @@ pub struct ClusterBody {
 mod tests {
     use bytes::Bytes;
 
-    use crate::types::value::Value;
+    use crate::types::key::Key;
 
     use super::*;
 
@@ -334,6 +409,14 @@ mod tests {
             let parsed: GetBody = serde_json::from_str(&rendered).expect(&rendered);
             assert_eq!(serde_json::to_string(&parsed).expect("JSON"), rendered);
             assert_eq!((parsed.ts, parsed.version), (Some(1_755_248_123_456), Some(17)));
+            let key = Key::new("say \"ключ\"").expect("a key");
+            let listed = [true, false].map(|keys_only| Listed::of(&key, &item, keys_only));
+            for cursor in [None, Some("AQ-_")] {
+                let rendered = PageBody::render(&listed, cursor);
+                let rendered = String::from_utf8(rendered).expect("UTF-8");
+                let parsed: PageBody = serde_json::from_str(&rendered).expect(&rendered);
+                assert_eq!(serde_json::to_string(&parsed).expect("JSON"), rendered);
+            }
         }
     }
 }

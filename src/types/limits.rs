@@ -262,6 +262,28 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The most versions that `If-Match` of one request may name.
 pub const CONDITION_VERSIONS_MAX: usize = 64;
 
+/// How many keys a page has unless `limit=` says otherwise.
+pub const SCAN_LIMIT_DEFAULT: u32 = 100;
+/// The most keys that `limit=` may ask for in one page.
+pub const SCAN_LIMIT_MAX: u32 = 10_000;
+/// The most keys that one group gives at a time; a page of more goes on with the next one.
+pub const SCAN_PART_KEYS_MAX: usize = 8192;
+/// The most bytes of keys and values in one page, of all groups together; a larger item comes alone.
+pub const SCAN_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// What each group may give of them, at least, in bytes: beyond 64 groups a page has more.
+pub const SCAN_PART_BYTES_MIN: usize = 16 * 1024;
+/// What a group is asked for beyond its share of a page, in keys: shares are never quite even, and a
+/// small page shall be full wherever its keys are.
+pub const SCAN_SLACK_KEYS: usize = 64;
+/// The most scans and counts that one process works on at a time; beyond it they get `503`.
+pub const SCANS_IN_FLIGHT_MAX: usize = 64;
+/// After so many keys a count lets others run.
+pub const COUNT_STEP_KEYS: usize = 4096;
+/// The longest `X-Sage-Index` that is sent, in bytes: clients refuse answers with long headers.
+pub const INDEX_HEADER_BYTES_MAX: usize = 4 * 1024;
+/// The longest cursor that is read, in bytes: one behind the longest key, in base64.
+pub const CURSOR_BYTES_MAX: usize = 6 * 1024;
+
 /// The most sessions of coordinators that are open in one group; when another is opened, the one that
 /// was not used for longest ends.
 pub const SESSIONS_MAX: usize = 1024;

@@ -25,6 +25,7 @@ pub mod limits;
 pub mod log;
 pub mod once;
 pub mod peer;
+pub mod scan;
 pub mod topology;
 pub mod units;
 pub mod url;

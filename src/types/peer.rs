@@ -16,6 +16,7 @@ use crate::types::ids::{GroupId, Index, LogId, NodeId, StateHash, Vote};
 use crate::types::kv::{KvReply, KvRequest};
 use crate::types::limits::{APPEND_ENTRIES_MAX, CHECKPOINTS_MAX, MEMBERS_MAX, NODES_MAX};
 use crate::types::log::{Entry, StoredMembership};
+use crate::types::scan::{Part, Scan};
 use crate::types::topology::{Claim, Member};
 
 /// The version of everything in this module.
@@ -95,6 +96,13 @@ pub enum Request {
         /// The time that is left for it.
         timeout_ms: u32,
     },
+    /// A client's question about a span of keys, to be answered by this replica itself.
+    Scan {
+        /// The question.
+        scan: Scan,
+        /// The time that is left for it.
+        timeout_ms: u32,
+    },
 }
 
 /// The answer to a call.
@@ -122,6 +130,8 @@ pub enum Reply {
     Compared(Checkpoints),
     /// To `ReadIndex`.
     ReadIndex(Result<Index, Error>),
+    /// To `Scan`.
+    Scanned(Result<Part, Error>),
 }
 
 /// Who a replica is.

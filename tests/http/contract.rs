@@ -102,6 +102,8 @@ async fn a_store_that_hangs_does_not_make_its_clients_hang() {
         (&coordinator, "DELETE", "/kv?key=a&timeout=200ms", 504, Some("unknown")),
         (&shard, "GET", "/kv?key=a&timeout=200ms", 503, None),
         (&coordinator, "GET", "/cluster?timeout=200ms", 503, None),
+        (&shard, "GET", "/keys?timeout=200ms", 503, None),
+        (&coordinator, "GET", "/count?timeout=200ms", 503, None),
     ];
     for (server, method, target, status, outcome) in cases {
         let begun = Instant::now();
@@ -118,8 +120,9 @@ async fn a_store_that_answers_the_wrong_question_is_not_believed() {
     let server = Server::shard(Fake::new(Mode::Confused), options()).await;
     let write = send(&server.base, "PUT", "/kv?key=a", &[], b"x").await;
     assert_eq!((write.status, &write.json()["outcome"]), (504, &json!("unknown")));
-    let read = send(&server.base, "GET", "/kv?key=a", &[], b"").await;
-    assert_eq!(read.status, 503);
+    for read in ["/kv?key=a", "/keys", "/count"] {
+        assert_eq!(send(&server.base, "GET", read, &[], b"").await.status, 503, "{read}");
+    }
 }
 
 #[tokio::test]

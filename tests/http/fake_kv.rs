@@ -17,6 +17,7 @@ use sagedb::types::key::Key;
 use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use sagedb::types::once::{IdempotencyKey, Once};
 use sagedb::types::peer::{Hello, Reply, Request};
+use sagedb::types::scan::{Found, Listed, Scan, Scanned, Span, Want};
 use sagedb::types::value::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,7 +33,7 @@ pub(crate) enum Mode {
     Fails(Error),
     /// No call ever ends.
     Hangs,
-    /// Writes are answered as reads and reads as writes.
+    /// Writes are answered as reads and reads as writes, scans as counts and counts as scans.
     Confused,
 }
 
@@ -131,6 +132,46 @@ impl Kv for Fake {
                 self.answer(opposite)
             }
         }
+    }
+
+    async fn scan(&self, scan: Scan, _deadline: Deadline) -> Result<Scanned, Error> {
+        let state = || self.state.lock().expect("no panic under the lock");
+        match &self.mode {
+            Mode::Works => Ok(state().scan(&scan)),
+            Mode::Fails(error) => Err(error.clone()),
+            Mode::Hangs => pending().await,
+            Mode::Confused => {
+                let want = match scan.want {
+                    Want::Count => {
+                        Want::Page { limit: 1, bytes: 1, reverse: false, keys_only: false }
+                    }
+                    Want::Page { .. } => Want::Count,
+                };
+                Ok(state().scan(&Scan { want, ..scan }))
+            }
+        }
+    }
+}
+
+impl State {
+    fn scan(&self, scan: &Scan) -> Scanned {
+        let Scan { span: Span { from, to }, want, consistency } = scan;
+        let inside =
+            |key: &&Key| key.as_bytes() >= from && to.as_ref().is_none_or(|to| key.as_bytes() < to);
+        let keys = self.items.keys().filter(inside);
+        let found = match *want {
+            Want::Count => Found::Count(keys.count() as u64),
+            Want::Page { limit, bytes, reverse, keys_only } => {
+                let listed = |key| Listed::of(key, &self.items[key], keys_only);
+                let mut items: Vec<Listed> = keys.map(listed).collect();
+                if reverse {
+                    items.reverse();
+                }
+                Found::page(items.into_iter(), limit as usize, bytes as usize)
+            }
+        };
+        let lag_ms = (*consistency == Consistency::Stale).then_some(7);
+        Scanned { at: vec![self.at()], lag_ms, found }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::planted::{self, Bug};
 use crate::rpc::CallError;
 use crate::types::error::Error;
 use crate::types::ids::NodeId;
+use crate::types::kv::Consistency;
 use crate::types::limits::{READ_ATTEMPT_MIN, ROUTE_PAUSE_MAX, ROUTE_PAUSE_MIN, WRITE_ATTEMPT_MIN};
 use crate::types::topology::{Epoch, Member};
 
@@ -65,6 +66,14 @@ pub(in crate::coordinator) enum Need {
 }
 
 impl Need {
+    /// What a read of this consistency needs.
+    pub(in crate::coordinator) fn of_read(consistency: Consistency) -> Self {
+        match consistency {
+            Consistency::Linearizable | Consistency::Lease => Self::LeaderRead,
+            Consistency::Stale => Self::AnyRead,
+        }
+    }
+
     /// Whether it may be sent again when its fate is unknown.
     fn is_repeatable(self) -> bool {
         match self {

@@ -17,6 +17,7 @@ use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use crate::types::once::Once;
 use crate::types::peer::{Identity, Reply, Request};
+use crate::types::scan::{Found, Listed, Part, Scan, Span, Want};
 use crate::types::topology::{Claim, Member};
 
 /// How a replica treats calls.
@@ -163,7 +164,7 @@ impl Group {
         if stranger {
             return Err(CallError::NotSent(format!("{} is another", target.url)));
         }
-        if matches!(request, Request::Kv { .. }) {
+        if matches!(request, Request::Kv { .. } | Request::Scan { .. }) {
             self.replicas[at].asked += 1;
         }
         if mood == Mood::Hung {
@@ -182,6 +183,10 @@ impl Group {
                 KvRequest::Get { key, .. } => self.get(key),
                 KvRequest::Write { write, once } => self.write_once(write, once.as_ref()),
             }),
+            Request::Scan { scan, .. } if !leads && scan.consistency != Consistency::Stale => {
+                Reply::Scanned(Err(not_leader))
+            }
+            Request::Scan { scan, .. } => Reply::Scanned(Ok(self.scan(scan))),
             other => panic!("a coordinator asks for {other:?}"),
         };
         let changes = match request {
@@ -268,6 +273,26 @@ impl Group {
         self.check(key)?;
         let item = self.map.get(key).cloned();
         Ok(KvReply::Read(Read { at: self.at(), item, lag_ms: None }))
+    }
+
+    /// As a replica does.
+    fn scan(&self, scan: &Scan) -> Part {
+        let Span { from, to } = &scan.span;
+        let bounds =
+            |key: &&Key| key.as_bytes() >= from && to.as_ref().is_none_or(|to| key.as_bytes() < to);
+        let keys = self.map.keys().filter(bounds);
+        let found = match scan.want {
+            Want::Count => Found::Count(keys.count() as u64),
+            Want::Page { limit, bytes, reverse, keys_only } => {
+                let listed = |key| Listed::of(key, &self.map[key], keys_only);
+                let mut items: Vec<Listed> = keys.map(listed).collect();
+                if reverse {
+                    items.reverse();
+                }
+                Found::page(items.into_iter(), limit as usize, bytes as usize)
+            }
+        };
+        Part { at: self.at(), epoch: self.epoch(), lag_ms: Some(0), found }
     }
 
     /// As `store::apply` does.

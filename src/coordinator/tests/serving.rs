@@ -6,12 +6,15 @@ use futures::future::join_all;
 
 use super::fake::{Mood, Net};
 use super::{get, key, key_of, put, started, timeout, until};
-use crate::api::CoordinatorFace;
+use crate::api::{CoordinatorFace, Kv};
+use crate::coordinator::Coordinator;
 use crate::coordinator::topology;
 use crate::types::command::{Action, Outcome};
 use crate::types::error::{Error, WriteOutcome};
 use crate::types::ids::{GroupId, NodeId};
+use crate::types::key::Key;
 use crate::types::kv::{Consistency, KvReply};
+use crate::types::scan::{Found, Scan, Span, Want};
 use crate::types::topology::{Group, Topology};
 
 #[tokio::test]
@@ -323,7 +326,76 @@ async fn the_keeper_ends_when_it_is_told_to() {
     let net = Net::new(1, 1);
     let shutdown = tokio_util::sync::CancellationToken::new();
     let options = crate::coordinator::CoordinatorOptions { shards: net.urls(), vnodes: 10 };
-    let coordinator = crate::coordinator::Coordinator::over(net, options, shutdown.clone());
+    let coordinator = Coordinator::over(net, options, shutdown.clone());
     shutdown.cancel();
     until("it has ended", || std::sync::Arc::strong_count(&coordinator.shared) == 1).await;
+}
+
+async fn scan(
+    coordinator: &Coordinator<Net>,
+    span: Span,
+    want: Want,
+) -> Result<(Vec<String>, bool, u64), Error> {
+    let asked = Scan { span, want, consistency: Consistency::Linearizable };
+    Ok(match coordinator.scan(asked, timeout(3000)).await?.found {
+        Found::Count(count) => (Vec::new(), false, count),
+        Found::Page { items, more } => {
+            let keys: Vec<String> = items.iter().map(|item| item.key.to_string()).collect();
+            let count = keys.len() as u64;
+            (keys, more, count)
+        }
+    })
+}
+
+fn page(limit: u32) -> Want {
+    Want::Page { limit, bytes: 1 << 20, reverse: false, keys_only: true }
+}
+
+#[tokio::test]
+async fn a_scan_is_of_all_groups_and_outlives_their_leaders() {
+    let net = Net::new(3, 3);
+    let coordinator = started(&net).await;
+    let mut expected: Vec<String> = (0..300).map(|number| key(number).to_string()).collect();
+    for number in 0..300 {
+        put(&coordinator, &key(number), 1000).await.expect("put");
+    }
+    expected.sort();
+    let all = Span::of_prefix(b"user:");
+    let (keys, more, _) = scan(&coordinator, all.clone(), page(120)).await.expect("a page");
+    assert_eq!((&keys[..], more), (&expected[..120], true));
+    // A leader is gone and another leads: the scan finds it.
+    net.lock()[1].replicas[0].mood = Mood::Down;
+    net.lock()[1].leader = Some(2);
+    let rest = all.clone().behind(&Key::new(keys[119].clone()).expect("a key"), false);
+    let (keys, more, _) = scan(&coordinator, rest, page(1000)).await.expect("a page");
+    assert_eq!((&keys[..], more), (&expected[120..], false));
+    assert_eq!(scan(&coordinator, all.clone(), Want::Count).await, Ok((Vec::new(), false, 300)));
+    // Without one group there is no answer, rather than half of one.
+    net.mood(2, Mood::Down);
+    let error = scan(&coordinator, all, Want::Count).await.expect_err("a group is missing");
+    assert!(error.to_string().contains("group shard-3"), "{error}");
+}
+
+#[tokio::test]
+async fn parts_of_another_ring_are_thrown_away() {
+    let net = Net::new(2, 1);
+    let coordinator = started(&net).await;
+    put(&coordinator, &key(1), 1000).await.expect("put");
+    let old = coordinator.topology(Topology::clone).expect("a ring");
+    let newer = Topology { epoch: old.epoch + 1, ..old };
+    // The groups go over to the next epoch one after the other.
+    let mut claims = topology::claims(&newer).map(|(_, claim)| Action::Claim(Box::new(claim)));
+    let mut go_over = |at: usize| {
+        let claim = claims.next().expect("a claim for each");
+        assert_eq!(net.lock()[at].apply(&claim), Outcome::Done);
+    };
+    go_over(0);
+    let asked = net.asked();
+    let later = async {
+        until("all are asked again", || net.asked() >= asked + 4).await;
+        go_over(1);
+    };
+    let (counted, ()) = tokio::join!(scan(&coordinator, Span::default(), Want::Count), later);
+    assert_eq!(counted, Ok((Vec::new(), false, 1)));
+    assert_eq!(coordinator.topology(|topology| topology.epoch), Some(newer.epoch));
 }

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod conditions;
+mod keys;
 mod once;
 mod process;
 pub(crate) mod raw_http;
@@ -62,6 +63,13 @@ pub(crate) async fn every_promise(subject: &Subject) {
     values::a_read_waits_for_what_the_reader_has_seen(subject).await;
     refusals::an_unknown_parameter_is_refused_by_name(subject).await;
     refusals::what_does_not_belong_to_a_request_is_refused_not_ignored(subject).await;
+    keys::keys_are_listed_in_byte_order(subject).await;
+    keys::a_page_goes_on_where_the_one_before_ended(subject).await;
+    keys::a_listed_value_looks_as_it_does_alone(subject).await;
+    keys::keys_are_counted(subject).await;
+    keys::a_scan_says_which_states_it_read(subject).await;
+    keys::what_is_no_scan_is_refused(subject).await;
+    keys::a_cursor_is_good_for_its_query_only(subject).await;
     bounds::a_value_has_a_bound(subject).await;
     bounds::a_refused_body_does_not_swallow_the_answer(subject).await;
     bounds::a_body_that_stalls_ends_with_the_deadline(subject).await;
