@@ -12,6 +12,7 @@
 //!     Err(error) if error.outcome() == WriteOutcome::NotApplied => println!("safe to send again"),
 //!     Err(error) => println!("may or may not be stored: {error}"),
 //! }
+//! println!("{} users", client.count("user:").await?);
 //! if let Some(item) = client.get("user:1").await? {
 //!     println!("{:?}, written at {} ms", item.value, item.ts);
 //! }
@@ -31,6 +32,7 @@
 
 mod answer;
 mod error;
+mod scan;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,6 +62,7 @@ use crate::types::value::{Value, ValueKind};
 
 use answer::Answer;
 pub use error::ClientError;
+pub use scan::{Page, ScanOptions};
 
 /// A client of one cluster or one group. Cloning shares its connections.
 #[derive(Clone, Debug)]
@@ -192,12 +195,7 @@ impl Client {
         consistency: Consistency,
     ) -> Result<Option<Item>, ClientError> {
         let mut request = Request::kv(Method::GET, key);
-        let name = match consistency {
-            Consistency::Linearizable => "linearizable",
-            Consistency::Lease => "lease",
-            Consistency::Stale => "stale",
-        };
-        request.query.extend([("raw", "true"), ("consistency", name)]);
+        request.query.extend([("raw", "true"), ("consistency", consistency.name())]);
         self.send(request).await?.item()
     }
 

@@ -36,7 +36,7 @@ pub(super) struct GetArgs {
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Level {
+pub(super) enum Level {
     /// Sees every write that was answered before
     Linearizable,
     /// As above as long as clocks drift little; faster
@@ -45,14 +45,19 @@ enum Level {
     Stale,
 }
 
+impl From<Level> for Consistency {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Linearizable => Self::Linearizable,
+            Level::Lease => Self::Lease,
+            Level::Stale => Self::Stale,
+        }
+    }
+}
+
 impl GetArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
-        let consistency = match self.consistency {
-            Level::Linearizable => Consistency::Linearizable,
-            Level::Lease => Consistency::Lease,
-            Level::Stale => Consistency::Stale,
-        };
-        let found = self.remote.client()?.get_with(&self.key, consistency).await?;
+        let found = self.remote.client()?.get_with(&self.key, self.consistency.into()).await?;
         match (&found, self.remote.form.output) {
             (None, Format::Text) => (),
             (None, Format::Json) => print_line(GetBody::NOT_FOUND)?,

@@ -8,6 +8,7 @@
 
 mod check;
 mod coordinator;
+mod count;
 mod del;
 mod dev;
 mod dump;
@@ -18,6 +19,7 @@ mod put;
 mod remote;
 mod repair;
 mod route;
+mod scan;
 mod shard;
 mod status;
 
@@ -66,6 +68,10 @@ enum Command {
     Get(get::GetArgs),
     /// Delete a key
     Del(del::DelArgs),
+    /// List keys and values in order
+    Scan(scan::ScanArgs),
+    /// Count keys
+    Count(count::CountArgs),
     /// Show where a key lives
     Route(route::RouteArgs),
     /// Show groups, leaders and replicas
@@ -128,6 +134,8 @@ async fn carry_out(command: Command) -> anyhow::Result<Ending> {
         Command::Put(args) => args.run().await,
         Command::Get(args) => args.run().await,
         Command::Del(args) => args.run().await,
+        Command::Scan(args) => args.run().await,
+        Command::Count(args) => args.run().await,
         Command::Route(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Check(args) => args.run(),

@@ -27,10 +27,15 @@ pub(super) fn print_line(text: &str) -> anyhow::Result<()> {
 
 /// Writes bytes to stdout as they are.
 pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    print_while_read(bytes).map(|_| ())
+}
+
+/// Writes bytes to stdout as they are; whether anybody still reads them.
+pub(super) fn print_while_read(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
     }
 }
 

@@ -100,7 +100,8 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    fn odd(&self, reason: impl Into<String>) -> ClientError {
+    /// It is none that a server of ours gives.
+    pub(super) fn odd(&self, reason: impl Into<String>) -> ClientError {
         ClientError::protocol(&self.url, self.write, reason)
     }
 }

@@ -100,22 +100,25 @@ fn merge(parts: Vec<Part>, want: Want) -> Result<Scanned, Error> {
     }
     let found = match want {
         Want::Count => Found::Count(count),
-        Want::Page { limit, reverse, .. } => {
-            let (items, more) = one_page(pages, limit as usize, reverse);
-            Found::Page { items, more }
+        Want::Page { limit, bytes, reverse, .. } => {
+            one_page(pages, (limit as usize, bytes as usize), reverse)
         }
     };
     Ok(Scanned { at, lag_ms, found })
 }
 
 /// Puts the pages of all groups together, as far as all of them have told: to the last key of the first
-/// that has more. Whether more follows comes with it.
-fn one_page(pages: Vec<(Vec<Listed>, bool)>, limit: usize, reverse: bool) -> (Vec<Listed>, bool) {
+/// that has more.
+fn one_page(
+    pages: Vec<(Vec<Listed>, bool)>,
+    (limit, bytes): (usize, usize),
+    reverse: bool,
+) -> Found {
     let order = |one: &Listed, other: &Listed| {
         let order = one.key.cmp(&other.key);
         if reverse { order.reverse() } else { order }
     };
-    let mut more = pages.iter().any(|(_, more)| *more);
+    let any_more = pages.iter().any(|(_, more)| *more);
     let ends = pages.iter().filter(|(_, more)| *more).filter_map(|(items, _)| items.last());
     let end = ends.min_by(|one, other| order(one, other)).cloned();
     let mut items: Vec<Listed> = pages.into_iter().flat_map(|(items, _)| items).collect();
@@ -124,9 +127,10 @@ fn one_page(pages: Vec<(Vec<Listed>, bool)>, limit: usize, reverse: bool) -> (Ve
     if let Some(end) = end {
         items.truncate(items.partition_point(|item| order(item, &end).is_le()));
     }
-    more |= items.len() > limit;
-    items.truncate(limit);
-    (items, more)
+    match Found::page(items.into_iter(), limit, bytes) {
+        Found::Page { items, more } => Found::Page { items, more: more || any_more },
+        count @ Found::Count(_) => count,
+    }
 }
 
 #[cfg(test)]
@@ -183,8 +187,13 @@ mod tests {
             let want = Want::Page { limit: even, bytes, reverse, keys_only: true };
             loop {
                 let pages = spread.iter().map(|keys| page(keys, &span, want)).collect();
-                let (items, more) = one_page(pages, limit as usize, reverse);
+                let bounds = (limit as usize, bytes as usize);
+                let Found::Page { items, more } = one_page(pages, bounds, reverse) else {
+                    panic!("not a page")
+                };
                 prop_assert!(items.len() <= limit as usize);
+                let held: usize = items.iter().map(Listed::bytes).sum();
+                prop_assert!(items.len() == 1 || held <= bounds.1, "{held} bytes");
                 seen.extend(items.iter().map(|item| item.key.to_string()));
                 let Some(last) = items.last().filter(|_| more) else {
                     prop_assert!(!more, "a page without a key that is not the last");

@@ -153,6 +153,24 @@ pub struct ItemBody {
     pub version: Version,
 }
 
+impl ItemBody {
+    /// Appends the JSON of one key: as the derived encoding would make it, without reading the stored
+    /// JSON again.
+    ///
+    /// # Panics
+    /// Never: keys always have a JSON form.
+    pub fn render(item: &Listed, body: &mut Vec<u8>) {
+        body.extend_from_slice(br#"{"key":"#);
+        render_text(item.key.as_str(), body);
+        if let Some(value) = &item.value {
+            body.extend_from_slice(br#","value":"#);
+            render_value(value, body);
+        }
+        let (ts, version) = (item.ts, item.version);
+        write!(body, r#","ts":{ts},"version":{version}}}"#).expect("a Vec takes all");
+    }
+}
+
 /// Body of `GET /keys`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PageBody {
@@ -163,21 +181,16 @@ pub struct PageBody {
 }
 
 impl PageBody {
-    /// The JSON of a page: as the derived encoding would make it, without reading the stored JSON
-    /// again.
+    /// The JSON of a page.
     pub fn render(items: &[Listed], cursor: Option<&str>) -> Vec<u8> {
         let room = items.iter().map(Listed::bytes).sum::<usize>();
         let mut body = Vec::with_capacity(room + room / 8 + 128);
         body.extend_from_slice(br#"{"items":["#);
         for (at, item) in items.iter().enumerate() {
-            body.extend_from_slice(if at == 0 { &br#"{"key":"#[..] } else { &br#",{"key":"#[..] });
-            render_text(item.key.as_str(), &mut body);
-            if let Some(value) = &item.value {
-                body.extend_from_slice(br#","value":"#);
-                render_value(value, &mut body);
+            if at > 0 {
+                body.push(b',');
             }
-            let (ts, version) = (item.ts, item.version);
-            write!(body, r#","ts":{ts},"version":{version}}}"#).expect("a Vec takes all");
+            ItemBody::render(item, &mut body);
         }
         body.extend_from_slice(br#"],"cursor":"#);
         match cursor {

@@ -27,6 +27,17 @@ pub enum Consistency {
     Stale,
 }
 
+impl Consistency {
+    /// What it is called in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Lease => "lease",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 /// One request about one key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum KvRequest {

@@ -83,6 +83,31 @@ async fn scripts_get_the_answer_of_the_api() {
 }
 
 #[tokio::test]
+async fn keys_are_listed_and_counted() {
+    let server = working().await;
+    let run = async |words: &[&str]| sage(&server.base, words, b"").await;
+    assert_eq!(ended(&run(&["scan"]).await, 1), "");
+    for words in [&["a:1", "text"][..], &["a:2", "[1, 2]", "--json"], &["b", "x", "--bytes"]] {
+        ended(&run(&[&["put"], words].concat()).await, 0);
+    }
+    assert_eq!(ended(&run(&["scan"]).await, 0), "a:1\ttext\na:2\t[1, 2]\nb\teA==\n");
+    assert_eq!(ended(&run(&["scan", "a:", "--keys-only"]).await, 0), "a:1\na:2\n");
+    let last = ["scan", "--reverse", "--limit", "2", "--keys-only", "--consistency", "stale"];
+    assert_eq!(ended(&run(&last).await, 0), "b\na:2\n");
+    let between = ["scan", "--start", "a:2", "--end", "b", "-o", "json"];
+    let line = ended(&run(&between).await, 0);
+    assert!(line.starts_with(r#"{"key":"a:2","value":[1, 2],"ts":"#), "{line}");
+    assert_eq!(serde_json::from_str::<Json>(&line).expect("one line of JSON")["version"], 1);
+    assert_eq!(ended(&run(&["scan", "--limit", "0"]).await, 1), "");
+    assert_eq!(ended(&run(&["count"]).await, 0), "3\n");
+    assert_eq!(ended(&run(&["count", "a:", "-o", "json"]).await, 0), "{\"count\":2}\n");
+    assert_eq!(ended(&run(&["count", "nothing"]).await, 0), "0\n");
+    let many = "k".repeat(4097);
+    let refused = failed(&run(&["scan", &many]).await);
+    assert!(refused.contains("key too large"), "{refused}");
+}
+
+#[tokio::test]
 async fn bytes_go_in_and_come_out_as_they_are() {
     let server = working().await;
     let bytes = b"\x00\xff\n\n";
@@ -138,7 +163,7 @@ async fn a_server_that_fails_is_exit_2() {
     let failing = Fake::new(Mode::Fails(Error::unavailable("no leader yet")));
     let server = Server::coordinator(failing, Options::default()).await;
     for words in
-        [&["put", "k", "v"][..], &["get", "k"], &["del", "k"], &["route", "k"], &["status"]]
+        [&["put", "k", "v"][..], &["get", "k"], &["del", "k"], &["scan"], &["count"], &["status"]]
     {
         assert_eq!(failed(&sage(&server.base, words, b"").await), "error: no leader yet\n");
     }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
 use sagedb::api::Options;
-use sagedb::client::{Client, ClientError};
+use sagedb::client::{Client, ClientError, ScanOptions};
 use sagedb::types::error::{Error, WriteOutcome};
 use sagedb::types::http::Role;
 use sagedb::types::kv::Consistency;
+use sagedb::types::scan::Listed;
 use sagedb::types::value::{Value, ValueKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -90,6 +92,34 @@ async fn values_of_every_kind_come_back_as_they_were_stored() {
     assert_eq!(client.delete("{a} &=+%\u{e9}").await.expect("deleted").existed, Some(true));
     assert_eq!(client.delete("{a} &=+%\u{e9}").await.expect("deleted").existed, Some(false));
     assert_eq!(client.get("{a} &=+%\u{e9}").await, Ok(None));
+}
+
+#[tokio::test]
+async fn keys_are_listed_a_page_at_a_time_or_all_in_one_stream() {
+    let server = working().await;
+    let client = client([&server.base]);
+    let json = Value::new(ValueKind::Json, "[1, 2]".into()).expect("JSON");
+    let values = [Value::text("say \"a\""), json, Value::bytes(&b"\x00\xff"[..]), Value::text("")];
+    for (at, value) in values.iter().enumerate() {
+        client.put(&format!("key+{at}"), value.clone()).await.expect("written");
+    }
+    client.put("other", Value::text("x")).await.expect("written");
+    let options = ScanOptions { prefix: "key+".into(), limit: 3, ..ScanOptions::default() };
+    let first = client.scan(&options, None).await.expect("a page");
+    let second = client.scan(&options, first.cursor.as_deref()).await.expect("a page");
+    assert_eq!((first.items.len(), second.items.len(), &second.cursor), (3, 1, &None));
+    let paged: Vec<Listed> = first.items.into_iter().chain(second.items).collect();
+    let streamed: Vec<Listed> =
+        client.scan_all(options.clone()).try_collect().await.expect("all of them");
+    assert_eq!(paged, streamed);
+    let listed: Vec<_> = paged.into_iter().map(|item| item.value.expect("a value")).collect();
+    assert_eq!(listed, values);
+    let bare = ScanOptions { keys_only: true, reverse: true, ..options };
+    let bare = client.scan(&bare, None).await.expect("a page");
+    assert_eq!((bare.items[0].key.as_str(), &bare.items[0].value), ("key+3", &None));
+    assert_eq!((client.count("key+").await, client.count("").await), (Ok(4), Ok(5)));
+    let unequal = client.scan(&ScanOptions::default(), bare.cursor.as_deref()).await;
+    assert!(matches!(unequal, Err(ClientError::Api { status: 400, .. })), "{unequal:?}");
 }
 
 #[tokio::test]
