@@ -173,5 +173,9 @@ mod tests {
         assert!(matches!(shared.admit(), Err(Error::Overloaded { .. })));
         drop(places);
         assert!(shared.admit().is_ok());
+        let scans: Vec<_> = (0..SCANS_IN_FLIGHT_MAX).map(|_| shared.admit_scan()).collect();
+        assert!(scans.iter().all(Result::is_ok));
+        assert!(matches!(shared.admit_scan(), Err(Error::Overloaded { .. })));
+        assert!(shared.admit().is_ok(), "others go on");
     }
 }

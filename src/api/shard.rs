@@ -154,7 +154,7 @@ impl Kv for Shard {
 }
 
 impl Shard {
-    /// Asks this replica, and the leader if that is another.
+    /// As [`Shard::attempt`], for a scan.
     async fn attempt_scan(&self, scan: &Scan, deadline: Deadline) -> Result<Part, Error> {
         let leader = match self.replica.scan(scan, deadline).await {
             Err(Error::NotLeader { leader: Some(leader) }) => leader,
@@ -164,7 +164,12 @@ impl Shard {
         match self.caller(&leader).call(&request, deadline).await {
             Ok(Reply::Scanned(answer)) => answer,
             Ok(other) => Err(Error::unavailable(format!("unexpected answer {other:?}"))),
-            Err(error) => Err(Error::unavailable(error.to_string())),
+            Err(CallError::Overloaded(url)) => {
+                Err(Error::Overloaded { queue: format!("the queue to {url}") })
+            }
+            Err(CallError::NotSent(reason) | CallError::Lost(reason)) => {
+                Err(Error::Unavailable { reason })
+            }
         }
     }
 
