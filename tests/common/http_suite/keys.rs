@@ -171,7 +171,13 @@ pub(crate) async fn what_is_no_scan_is_refused(subject: &Subject) {
         assert_refused(&subject.get(&long).await, 413, "key_too_large");
         assert_refused(&subject.get(&format!("/keys?{name}=%ff")).await, 400, "invalid_utf8");
     }
-    for header in [("If-None-Match", "*"), ("If-Match", "\"1\""), ("Idempotency-Key", "a")] {
+    let for_one_key = [
+        ("If-None-Match", "*"),
+        ("If-Match", "\"1\""),
+        ("Idempotency-Key", "a"),
+        ("X-Sage-Min-Index", "g:1"),
+    ];
+    for header in for_one_key {
         for path in ["/keys", "/count"] {
             let answer = subject.send("GET", &target(subject, path, ""), &[header], b"").await;
             assert_refused(&answer, 400, "invalid_parameter");
