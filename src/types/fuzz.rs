@@ -134,9 +134,8 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     true
 }
 
-/// Where a search for messages begins.
-pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
-    let requests = [
+fn requests() -> Vec<Request> {
+    vec![
         Request::Identify,
         Request::Adopt { group: GroupId(7) },
         Request::Join(member(3)),
@@ -175,7 +174,11 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
             scan: scan(Want::Page { limit: 100, bytes: 4096, reverse: true, keys_only: false }),
             timeout_ms: 5000,
         },
-    ];
+    ]
+}
+
+/// Where a search for messages begins.
+pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
     let at = GroupIndex { group: "g1".into(), index: 12 };
     let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3 });
     let written = Written { at: at.clone(), ts: 1, version: 2, existed: true, acks: 2, quorum: 2 };
@@ -198,7 +201,7 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
     ];
     let (last, bytes) = (Some(id(9)), 70_000);
     let header = SnapshotHeader { vote: vote(), last, membership: membership(), bytes };
-    let mut seeds: Vec<_> = requests.iter().map(|request| seed(0, request)).collect();
+    let mut seeds: Vec<_> = requests().iter().map(|request| seed(0, request)).collect();
     seeds.extend(replies.iter().map(|reply| seed(1, reply)));
     seeds.extend([
         seed(2, &append()),
