@@ -16,12 +16,12 @@ mod tests;
 pub use crate::rpc::fuzz::{frame, handshake};
 pub use crate::store::snapshot::fuzz::snapshot;
 pub use crate::store::wal::fuzz::{mark, wal};
-pub use crate::types::fuzz::{Decoder, Watch, command, peer};
+pub use crate::types::fuzz::{Decoder, Watch, command, cursor, peer};
 
 use crate::rpc::fuzz::{frame_seeds, handshake_seeds};
 use crate::store::snapshot::fuzz::snapshot_seeds;
 use crate::store::wal::fuzz::{mark_seeds, wal_seeds};
-use crate::types::fuzz::{command_seeds, peer_seeds};
+use crate::types::fuzz::{command_seeds, cursor_seeds, peer_seeds};
 
 /// All of them.
 pub const DECODERS: &[Decoder] = &[
@@ -32,4 +32,5 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "handshake", run: handshake, seeds: handshake_seeds },
     Decoder { name: "peer", run: peer, seeds: peer_seeds },
     Decoder { name: "command", run: command, seeds: command_seeds },
+    Decoder { name: "cursor", run: cursor, seeds: cursor_seeds },
 ];

@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -27,7 +29,7 @@ use crate::types::peer::{
     Append, AppendReply, Checkpoint, Checkpoints, Hello, Identity, Lane, PROTOCOL_VERSION, Reply,
     Request, SnapshotHeader, SnapshotReply, TransferLeader, VoteReply, VoteRequest, Welcome,
 };
-use crate::types::scan::{Found, Listed, Part, Scan, Span, Want};
+use crate::types::scan::{Cursor, Found, Listed, Part, Scan, Span, Want};
 use crate::types::topology::{Claim, Group, Member, Topology};
 use crate::types::value::{Value, ValueKind};
 
@@ -111,6 +113,29 @@ pub fn command(bytes: &[u8], watch: Watch<'_>) -> bool {
     }
 }
 
+/// The query whose cursors are looked for: any will do.
+const QUERY: u64 = 7;
+
+/// The cursor of a scan, as a client sends it, and once more with the bytes in its alphabet.
+///
+/// # Panics
+/// If a cursor that was taken has another form too, or is taken for another query.
+pub fn cursor(bytes: &[u8], watch: Watch<'_>) -> bool {
+    let any = cursor_text(bytes, watch);
+    cursor_text(BASE64_URL_SAFE_NO_PAD.encode(bytes).as_bytes(), watch) || any
+}
+
+fn cursor_text(text: &[u8], watch: Watch<'_>) -> bool {
+    let parsed = watched(watch, allowed(text.len()), || Cursor::parse(text, QUERY));
+    let Some(last) = parsed else { return false };
+    assert_eq!(Cursor::new(QUERY, last).text().as_bytes(), text, "a cursor has one form");
+    assert_eq!(Cursor::parse(text, QUERY + 1), None, "it belongs to its query");
+    assert_eq!(Cursor::parse(&text[1..], QUERY), None, "without its version");
+    assert_eq!(Cursor::parse(&text[..text.len() - 1], QUERY), None, "cut short");
+    assert_eq!(Cursor::parse(&[text, b"A"].concat(), QUERY), None, "with more behind it");
+    true
+}
+
 fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(
     bytes: &[u8],
     watch: Watch<'_>,
@@ -175,6 +200,15 @@ fn requests() -> Vec<Request> {
             timeout_ms: 5000,
         },
     ]
+}
+
+/// Where a search for cursors begins: texts, and what the bytes of one are before they are text.
+pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
+    let last = |text: &str| Cursor::new(QUERY, Key::new(text.to_owned()).expect("a key")).text();
+    let texts = [last("k"), last("{user:1}/größe"), last(&"long".repeat(40))];
+    let bytes = texts.iter().map(|text| BASE64_URL_SAFE_NO_PAD.decode(text).expect("our alphabet"));
+    let bytes: Vec<_> = bytes.collect();
+    texts.into_iter().map(String::into_bytes).chain(bytes).collect()
 }
 
 /// Where a search for messages begins.
