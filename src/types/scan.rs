@@ -278,7 +278,9 @@ mod tests {
         fn any_bytes_are_a_cursor_or_none(text in vec(any::<u8>(), 0..100), raw in vec(any::<u8>(), 0..60)) {
             for text in [text, BASE64_URL_SAFE_NO_PAD.encode(&raw).into_bytes()] {
                 if let Some(last) = Cursor::parse(&text, 7) {
-                    prop_assert_eq!(Cursor::new(7, last).text().into_bytes(), text);
+                    let ours = Cursor::new(7, last.clone()).text();
+                    prop_assert!(ours.len() <= text.len());
+                    prop_assert_eq!(Cursor::parse(ours.as_bytes(), 7), Some(last));
                 }
             }
         }
