@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::store::disk::{self, Disk as _, Real};
-use crate::store::rejoins;
+use crate::store::{note, rejoins};
 use crate::types::clock::TimestampMs;
 use crate::types::limits::{CONDEMNED_NOTE_BYTES_MAX, DATA_DAMAGED_MAX, META_DAMAGED_MAX};
 
@@ -104,15 +104,11 @@ pub fn free_bytes(dir: &Path) -> io::Result<u64> {
 /// Condemns what is in a data directory, for the reason given: durable when this returns.
 pub fn condemn(data: &Path, reason: &str) -> Result<(), DataDirError> {
     let path = data.join(CONDEMNED_FILE);
-    let written = File::create(&path).and_then(|mut file| {
-        file.write_all(reason.as_bytes())?;
-        file.sync_all()?;
-        Real.sync_dir(data)
-    });
+    let written = note::write(&Real, &path, reason.as_bytes());
     written.map_err(|source| DataDirError::Io { path, source })
 }
 
-/// Why what is in a data directory was condemned, if it was. A note that a crash has cut off counts.
+/// Why what is in a data directory was condemned, if it was.
 pub fn condemned(data: &Path) -> Result<Option<String>, DataDirError> {
     let path = data.join(CONDEMNED_FILE);
     let failed = |source| DataDirError::Io { path: path.clone(), source };

@@ -29,6 +29,7 @@ pub mod datadir;
 pub mod digest;
 pub mod disk;
 pub mod meta;
+mod note;
 pub mod rejoins;
 pub mod repair;
 pub mod snapshot;

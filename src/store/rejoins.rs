@@ -8,11 +8,12 @@
 //! forgives too early, and none forgives what it can't date.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::store::datadir::DataDirError;
-use crate::store::disk::{self, Real};
+use crate::store::disk::Real;
+use crate::store::note;
 use crate::types::clock::TimestampMs;
 use crate::types::limits::{REJOIN_WINDOW, REJOINED_BYTES_MAX, REJOINS_MAX};
 
@@ -31,13 +32,8 @@ pub fn too_often(data: &Path, now: TimestampMs) -> Result<bool, DataDirError> {
 
 /// Takes note that a replica gives up its data now: durable when this returns.
 pub(in crate::store) fn note(data: &Path, now: TimestampMs) -> Result<(), DataDirError> {
-    let written = read(data).and_then(|noted| {
-        let temp = data.join(format!("{FILE}.tmp"));
-        let mut file = File::create(&temp)?;
-        file.write_all(with(&noted, now).as_bytes())?;
-        file.sync_all()?;
-        disk::replace(&Real, &temp, &self::file(data))
-    });
+    let text = read(data).map(|noted| with(&noted, now));
+    let written = text.and_then(|text| note::write(&Real, &file(data), text.as_bytes()));
     written.map_err(|source| DataDirError::Io { path: file(data), source })
 }
 

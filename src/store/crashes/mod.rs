@@ -15,6 +15,7 @@
 
 mod history;
 mod lies;
+mod notes;
 mod tests;
 
 use std::collections::BTreeSet;
