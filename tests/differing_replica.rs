@@ -55,6 +55,8 @@ async fn a_replica_whose_state_differs_is_taken_out_and_gets_that_of_the_others(
     assert!(!group.data(0).join("wal.damaged-1").exists(), "nobody knew that it can be spared");
     until_differs(&world, &group, 1).await;
     until_differs(&world, &group, 2).await;
+    let metrics = world.http.path(&group.nodes[1].url, "/metrics", &[]).await.expect("an answer");
+    assert!(metrics.text().contains("\nsage_differs 1\n"), "{}", metrics.text());
     assert!(log(&group, 0).contains("THIS REPLICA IS WRONG"), "{}", log(&group, 0));
     assert!(log(&group, 1).contains("TWO REPLICAS DIFFER"), "{}", log(&group, 1));
 

@@ -11,6 +11,7 @@
 //! body     the value, bounded in bytes and time
 //! kv       the three handlers: Kv::call within the deadline, and its reply as HTTP
 //! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next
+//! metrics  /metrics
 //! status   /health /ready /status /stats /cluster /route
 //! upgrade  /rpc: from HTTP to our own framed protocol
 //! error    every error as JSON, with what it says about a write
@@ -29,6 +30,7 @@ mod extract;
 mod headers;
 mod keys;
 mod kv;
+mod metrics;
 mod routes;
 mod status;
 mod upgrade;
@@ -39,7 +41,7 @@ use std::future::Future;
 
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
-use crate::types::http::{ClusterBody, ReadyBody, RouteBody, ShardStatus};
+use crate::types::http::{ClusterBody, ReadyBody, RingStatus, RouteBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{KvReply, KvRequest};
 use crate::types::scan::{Scan, Scanned};
@@ -77,6 +79,9 @@ pub trait ShardFace: Kv {
 
 /// What a coordinator shows beside the keys.
 pub trait CoordinatorFace: Kv {
+    /// The ring that is served, at once, if there is one.
+    fn ring(&self) -> Option<RingStatus>;
+
     /// Where `key` lives, at once; an error while no topology is known.
     fn route(&self, key: &Key) -> Result<RouteBody, Error>;
 

@@ -17,12 +17,12 @@ use tokio_util::task::TaskTracker;
 use crate::api::body::let_run_out;
 use crate::api::error::About;
 use crate::api::{CoordinatorFace, Kv, ShardFace};
-use crate::api::{error, keys, kv, status, upgrade};
+use crate::api::{error, keys, kv, metrics, status, upgrade};
 use crate::rpc;
 use crate::types::error::Error;
 use crate::types::http::{
-    PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_KEYS, PATH_KV, PATH_READY, PATH_ROUTE, PATH_RPC,
-    PATH_STATS, PATH_STATUS,
+    PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_KEYS, PATH_KV, PATH_METRICS, PATH_READY,
+    PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS,
 };
 use crate::types::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SCANS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT,
@@ -116,6 +116,7 @@ pub fn shard_router<S: ShardFace, R: rpc::Service>(
         .route(PATH_READY, get(status::shard_ready::<S>))
         .route(PATH_STATUS, get(status::status::<S>))
         .route(PATH_STATS, get(status::status::<S>))
+        .route(PATH_METRICS, get(metrics::of_shard::<S>))
         .merge(kv_routes::<S>())
         .with_state(Shared::new(face, options))
         .merge(Router::new().route(PATH_RPC, get(upgrade::upgrade::<R>)).with_state(rpc));
@@ -129,6 +130,7 @@ pub fn coordinator_router<C: CoordinatorFace>(face: Arc<C>, options: Options) ->
         .route(PATH_READY, get(status::coordinator_ready::<C>))
         .route(PATH_ROUTE, get(status::route::<C>))
         .route(PATH_CLUSTER, get(status::cluster::<C>))
+        .route(PATH_METRICS, get(metrics::of_coordinator::<C>))
         .merge(kv_routes::<C>())
         .with_state(Shared::new(face, options));
     finish(router)

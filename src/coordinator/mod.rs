@@ -62,7 +62,7 @@ use crate::rpc::Dialer;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
-use crate::types::http::{ClusterBody, ReadyBody, RouteBody};
+use crate::types::http::{ClusterBody, ReadyBody, RingStatus, RouteBody};
 use crate::types::ids::GroupId;
 use crate::types::key::Key;
 use crate::types::kv::{KvReply, KvRequest};
@@ -243,6 +243,13 @@ impl<P: Peers> CoordinatorFace for Coordinator<P> {
 
     async fn cluster(&self, deadline: Deadline) -> Result<ClusterBody, Error> {
         scatter::cluster(&self.shared, deadline).await
+    }
+
+    fn ring(&self) -> Option<RingStatus> {
+        let active = self.shared.active().ok()?;
+        let leaderless = active.rosters.iter().filter(|roster| roster.leader().is_none()).count();
+        let groups = active.rosters.len() as u64;
+        Some(RingStatus { epoch: active.topology.epoch, groups, leaderless: leaderless as u64 })
     }
 
     fn ready(&self) -> ReadyBody {

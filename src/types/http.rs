@@ -21,6 +21,8 @@ use crate::types::value::{Value, ValueKind};
 
 /// `PUT`, `GET`, `DELETE` of one key.
 pub const PATH_KV: &str = "/kv";
+/// Numbers for Prometheus.
+pub const PATH_METRICS: &str = "/metrics";
 /// The keys of all groups, in order.
 pub const PATH_KEYS: &str = "/keys";
 /// How many keys there are.
@@ -54,6 +56,8 @@ pub const HEADER_LAG: &str = "x-sage-lag";
 /// the epoch.
 pub const HEADER_TS: &str = "x-sage-ts";
 
+/// What `/metrics` comes as.
+pub const CONTENT_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What a text value is sent and comes back as.
 pub const CONTENT_TEXT: &str = "text/plain; charset=utf-8";
 /// What a JSON value and every JSON body is sent and comes back as.
@@ -207,6 +211,17 @@ impl PageBody {
 pub struct CountBody {
     /// How many keys there are.
     pub count: u64,
+}
+
+/// What a coordinator knows of its ring, at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingStatus {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// How many groups it has.
+    pub groups: u64,
+    /// Of how many of them no leader is known.
+    pub leaderless: u64,
 }
 
 /// Body of every error.

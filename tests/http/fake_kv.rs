@@ -10,7 +10,9 @@ use sagedb::types::command::{KeyWrite, Write};
 use sagedb::types::deadline::Deadline;
 use sagedb::types::error::Error;
 use sagedb::types::hash::Token;
-use sagedb::types::http::{ClusterBody, GroupBody, ReadyBody, Role, RouteBody, ShardStatus};
+use sagedb::types::http::{
+    ClusterBody, GroupBody, ReadyBody, RingStatus, Role, RouteBody, ShardStatus,
+};
 use sagedb::types::ids::{ClusterId, GroupId, NodeId, StateHash};
 use sagedb::types::item::Item;
 use sagedb::types::key::Key;
@@ -215,6 +217,10 @@ impl ShardFace for Fake {
 }
 
 impl CoordinatorFace for Fake {
+    fn ring(&self) -> Option<RingStatus> {
+        Some(RingStatus { epoch: 1, groups: 1, leaderless: 0 })
+    }
+
     fn route(&self, key: &Key) -> Result<RouteBody, Error> {
         if let Mode::Fails(error) = &self.mode {
             return Err(error.clone());

@@ -27,6 +27,21 @@ pub(crate) async fn the_process_speaks_of_itself(subject: &Subject) {
     assert_eq!(health.json()["role"], role);
     let ready = subject.get("/ready").await;
     assert_eq!((ready.status, ready.json()), (200, json!({"ready": true})));
+    let metrics = subject.get("/metrics").await;
+    assert_eq!(metrics.status, 200, "{metrics:?}");
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = String::from_utf8(metrics.body).expect("text");
+    let theirs: &[&str] = match subject.face {
+        Face::Shard => &["keys", "term", "differs", "memory_bytes", "disk_full", "wal_bytes"],
+        Face::Coordinator => &["epoch", "groups", "groups_without_leader"],
+    };
+    for name in ["ready"].iter().chain(theirs) {
+        let line = text.lines().find(|line| line.starts_with(&format!("sage_{name} ")));
+        let (_, number) = line.and_then(|line| line.split_once(' ')).unwrap_or_default();
+        assert!(number.parse::<u64>().is_ok(), "{name} in {text}");
+        assert!(text.contains(&format!("# TYPE sage_{name} gauge\n")), "{name} in {text}");
+    }
+    assert_refused(&subject.get("/metrics?name=keys").await, 400, "invalid_parameter");
     let odd = subject.get("/health?verbose=1").await;
     assert_refused(&odd, 400, "invalid_parameter");
     match subject.face {
