@@ -103,7 +103,9 @@ impl Shard {
             Err(CallError::Overloaded(url)) => {
                 Err(Error::Overloaded { queue: format!("the queue to {url}") })
             }
-            Err(CallError::Lost(reason)) => Err(unanswered(request, reason)),
+            Err(CallError::Lost(reason) | CallError::Late(reason)) => {
+                Err(unanswered(request, reason))
+            }
         }
     }
 }
@@ -167,7 +169,7 @@ impl Shard {
             Err(CallError::Overloaded(url)) => {
                 Err(Error::Overloaded { queue: format!("the queue to {url}") })
             }
-            Err(CallError::NotSent(reason) | CallError::Lost(reason)) => {
+            Err(CallError::NotSent(reason) | CallError::Lost(reason) | CallError::Late(reason)) => {
                 Err(Error::Unavailable { reason })
             }
         }

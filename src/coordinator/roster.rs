@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::coordinator::claiming::Seen;
 use crate::coordinator::routing::{Candidates, Contact, Heard, Need};
 use crate::coordinator::session::Session;
@@ -25,6 +27,8 @@ pub(in crate::coordinator) struct Roster {
     turn: AtomicUsize,
     /// Something was met that does not fit: ask all members.
     doubtful: AtomicBool,
+    /// Wakes whoever waits for another leader.
+    led: Notify,
     session: Session,
 }
 
@@ -55,6 +59,7 @@ impl Roster {
             known: Mutex::new(Known { leader: None, members }),
             turn: AtomicUsize::new(0),
             doubtful: AtomicBool::new(true),
+            led: Notify::new(),
             session: Session::default(),
         }
     }
@@ -82,6 +87,18 @@ impl Roster {
     /// Whoever is thought to lead.
     pub(in crate::coordinator) fn leader(&self) -> Option<Contact> {
         self.lock().leader.clone()
+    }
+
+    /// Waits until another than `contact` is thought to lead.
+    pub(in crate::coordinator) async fn led_by_another(&self, contact: &Contact) {
+        loop {
+            // Before the look: a change right after it wakes this one too.
+            let changed = self.led.notified();
+            if self.lock().leader.as_ref().is_some_and(|leader| leader.url != contact.url) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// All members, by URL.
@@ -128,6 +145,7 @@ impl Roster {
         known.members = members;
         known.leader = seen.leader.clone().map(Contact::from);
         self.doubtful.store(known.leader.is_none(), Ordering::Relaxed);
+        self.led.notify_waiters();
     }
 
     /// Takes note that no member answers.
@@ -161,13 +179,18 @@ impl Roster {
             Heard::Answer(Err(Error::NotLeader { .. })) => (false, Some(false)),
             // The latter: our own queue is full, which says nothing about the member.
             Heard::Answer(Err(_)) | Heard::NoAnswer(CallError::Overloaded(_)) => (false, None),
+            // It is there, and nobody could answer in its place.
+            Heard::NoAnswer(CallError::Late(_)) if need != Need::AnyRead => (false, None),
             Heard::NoAnswer(_) | Heard::Nonsense(_) => (true, Some(false)),
         };
         self.note(&contact.url, silent);
         let mut known = self.lock();
         let led = known.leader.as_ref().is_some_and(|leader| leader.url == contact.url);
         match leads {
-            Some(true) if !led => known.leader = Some(contact.clone()),
+            Some(true) if !led => {
+                known.leader = Some(contact.clone());
+                self.led.notify_waiters();
+            }
             Some(false) if led => {
                 known.leader = match heard {
                     Heard::Answer(Err(Error::NotLeader { leader })) => {
@@ -175,6 +198,7 @@ impl Roster {
                     }
                     Heard::Answer(_) | Heard::NoAnswer(_) | Heard::Nonsense(_) => None,
                 };
+                self.led.notify_waiters();
             }
             Some(_) | None => {}
         }

@@ -1,6 +1,8 @@
 //! What requests and the keeper share: the ring that is served, the way to replicas, and the one
 //! attempt that all of them are made of.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -12,13 +14,14 @@ use crate::coordinator::ring::Ring;
 use crate::coordinator::roster::Roster;
 use crate::coordinator::routing::{Contact, Heard, Need, Route, Step};
 use crate::coordinator::session::{NoTicket, Ticket};
+use crate::rpc::CallError;
 use crate::types::command::{Action, Outcome};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::host;
 use crate::types::ids::{GroupId, SessionId};
-use crate::types::limits::{ROUTE_PAUSE_MAX, SESSION_OPENING};
+use crate::types::limits::{ANSWER_PATIENCE, ROUTE_PAUSE_MAX, SESSION_OPENING};
 use crate::types::peer::{Reply, Request};
 use crate::types::topology::{Epoch, Topology};
 
@@ -167,7 +170,13 @@ impl<P: Peers> Shared<P> {
     ) -> Heard<T> {
         let deadline = Deadline::after(within);
         let request = (errand.request)(deadline.left_ms());
-        let answer = self.peers.call(&roster.target(contact), &request, deadline).await;
+        let target = roster.target(contact);
+        let call = self.peers.call(&target, &request, deadline);
+        let answer = match errand.need {
+            // The latter is sent once, whoever leads.
+            Need::AnyRead | Need::Write => call.await,
+            Need::NamedWrite | Need::LeaderRead => self.while_leading(roster, contact, call).await,
+        };
         let heard = match answer {
             Ok(reply) => (errand.read)(errand.need, reply),
             Err(error) => Heard::NoAnswer(error),
@@ -176,6 +185,32 @@ impl<P: Peers> Shared<P> {
             self.hurry.notify_one();
         }
         heard
+    }
+
+    /// The answer of a leader, unless another leads meanwhile: one that is cut off from its group may
+    /// not know that, and never answer.
+    async fn while_leading(
+        &self,
+        roster: &Roster,
+        contact: &Contact,
+        call: impl Future<Output = Result<Reply, CallError>>,
+    ) -> Result<Reply, CallError> {
+        let mut call = pin!(call);
+        if let Ok(answer) = tokio::time::timeout(ANSWER_PATIENCE, &mut call).await {
+            return answer;
+        }
+        loop {
+            roster.doubt();
+            self.hurry.notify_one();
+            tokio::select! {
+                biased;
+                answer = &mut call => return answer,
+                () = roster.led_by_another(contact) => {
+                    return Err(CallError::Lost(format!("{} does not lead any more", contact.url)));
+                }
+                () = tokio::time::sleep(ANSWER_PATIENCE) => {}
+            }
+        }
     }
 
     /// Takes a request to one group, until there is an answer or `deadline` has passed.

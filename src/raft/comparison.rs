@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::raft::checkpoints::{Compared, Difference, Record, compare, judge};
 use crate::raft::replica::{Replica, lock};
-use crate::rpc::{CallError, Caller, Dialer, Target};
+use crate::rpc::{Caller, Dialer, Target};
 use crate::store::blocking::blocking;
 use crate::store::datadir;
 use crate::types::deadline::Deadline;
@@ -209,9 +209,7 @@ impl Replica {
                     tracing::debug!(node = %member.node, ?other, "no checkpoints");
                     None
                 }
-                Err(
-                    error @ (CallError::NotSent(_) | CallError::Overloaded(_) | CallError::Lost(_)),
-                ) => {
+                Err(error) => {
                     tracing::debug!(node = %member.node, %error, "no checkpoints");
                     None
                 }

@@ -132,7 +132,7 @@ impl Replica {
         match tokio::time::timeout(PROBE_TIMEOUT, call).await {
             Ok(Ok(Reply::Status(status))) => status.leader != Some(led.node()),
             Ok(Err(CallError::NotSent(_) | CallError::Lost(_))) => true,
-            Ok(Ok(_) | Err(CallError::Overloaded(_))) | Err(_) => false,
+            Ok(Ok(_) | Err(CallError::Overloaded(_) | CallError::Late(_))) | Err(_) => false,
         }
     }
 

@@ -254,7 +254,7 @@ fn rpc_error<C: RaftTypeConfig>(error: &CallError) -> RPCError<C> {
         CallError::NotSent(_) | CallError::Overloaded(_) => {
             RPCError::Unreachable(Unreachable::new(error))
         }
-        CallError::Lost(_) => RPCError::Network(NetworkError::new(error)),
+        CallError::Lost(_) | CallError::Late(_) => RPCError::Network(NetworkError::new(error)),
     }
 }
 

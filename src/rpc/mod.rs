@@ -15,7 +15,7 @@
 //! [`serve()`] is the other end of all three, in front of a [`Service`].
 //!
 //! It promises that an error says truly whether a call was sent: [`CallError::NotSent`] and
-//! [`CallError::Overloaded`] mean that it never was, [`CallError::Lost`] that it may have been.
+//! [`CallError::Overloaded`] mean that it never was, [`CallError::Lost`] and [`CallError::Late`] that it may have been.
 //! Everything is bounded (`types::limits`) and ends by its deadline; a peer that falls silent is
 //! noticed. It refuses frames over their bound, kinds and versions it doesn't know, and wrong
 //! checksums; no bytes from the other side make it panic. It knows nothing of Raft, of keys or of
@@ -69,9 +69,14 @@ pub enum CallError {
     /// Too many calls under way or bytes queued: the call was never sent.
     #[error("too many calls under way to {0}")]
     Overloaded(String),
-    /// The call was sent, or may have been, and no answer came: its fate is unknown.
+    /// The call was sent, or may have been, and the connection broke before its answer came: its fate
+    /// is unknown.
     #[error("{0}")]
     Lost(String),
+    /// The call was sent and its answer did not come in time, over a connection that stands: its fate
+    /// is unknown.
+    #[error("{0}")]
+    Late(String),
 }
 
 /// What answers on the other end.

@@ -4,7 +4,7 @@
 //! under the same lock under which they are withdrawn, and before any of their bytes reach the
 //! socket. So a call that is still queued when its deadline passes, when the other side goes away
 //! or when the connection breaks has certainly not been sent ([`CallError::NotSent`]), and every
-//! other call that ends without its answer may have been ([`CallError::Lost`]). Ids rise from call
+//! other call that ends without its answer may have been ([`CallError::Lost`], [`CallError::Late`]). Ids rise from call
 //! to call and are taken in that order, which gives a farewell ("none from 17 on") its meaning.
 //! Refuses more calls or bytes than its bounds. Does no I/O and never waits.
 
@@ -122,7 +122,7 @@ impl Pending {
             let text = format!("the call to {} could not be sent in time", self.url);
             Some(CallError::NotSent(text))
         } else {
-            Some(CallError::Lost(format!("no answer from {} in time", self.url)))
+            Some(CallError::Late(format!("no answer from {} in time", self.url)))
         }
     }
 
@@ -204,7 +204,7 @@ mod tests {
             Err(_) => '.',
             Ok(Ok(_)) => '+',
             Ok(Err(CallError::NotSent(_))) => 'n',
-            Ok(Err(CallError::Lost(_))) => 'l',
+            Ok(Err(CallError::Lost(_) | CallError::Late(_))) => 'l',
             Ok(Err(CallError::Overloaded(_))) => panic!("a queued call is not refused"),
         };
         receivers.iter_mut().map(fate).collect()
@@ -229,7 +229,7 @@ mod tests {
         let mut calls = queue(&pending, 3);
         assert!(matches!(pending.withdraw(1), Some(CallError::NotSent(_))));
         assert_eq!(take(&pending), [0, 2]);
-        assert!(matches!(pending.withdraw(0), Some(CallError::Lost(_))));
+        assert!(matches!(pending.withdraw(0), Some(CallError::Late(_))));
         pending.answer(0, Bytes::new());
         pending.answer(1, Bytes::new());
         pending.answer(99, Bytes::new());
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(fates(&mut calls), "..nn");
         assert!(!pending.is_over());
         pending.answer(0, Bytes::new());
-        assert!(matches!(pending.withdraw(1), Some(CallError::Lost(_))));
+        assert!(matches!(pending.withdraw(1), Some(CallError::Late(_))));
         assert!(pending.is_over());
     }
 

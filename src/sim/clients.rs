@@ -174,7 +174,7 @@ impl Clients {
                 history.refused(id);
                 Next::Another
             }
-            Err(CallError::Lost(_)) => {
+            Err(CallError::Lost(_) | CallError::Late(_)) => {
                 history.unknown(id);
                 Next::Another
             }

@@ -55,11 +55,10 @@ pub const CLAIM_RETRY_PAUSE: Duration = Duration::from_secs(5);
 pub const ROUTE_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// The longest such pause.
 pub const ROUTE_PAUSE_MAX: Duration = Duration::from_millis(200);
-/// The least time that one member gets for a read before another is asked.
+/// The least time that one member gets for a stale read before another is asked.
 pub const READ_ATTEMPT_MIN: Duration = Duration::from_millis(100);
-/// The least time that one member gets for a write with a name before it is sent again: long, for a
-/// leader that is only slow gets all of them.
-pub const WRITE_ATTEMPT_MIN: Duration = Duration::from_secs(1);
+/// How long a coordinator waits for a leader's answer before it asks the group whether it still leads.
+pub const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a request that came to a replica while its group has no leader waits there for one;
 /// shorter than [`READ_ATTEMPT_MIN`].
 pub const LEADER_WAIT: Duration = Duration::from_millis(60);

@@ -10,7 +10,9 @@
 //! A write with a name takes effect once however often it is sent, so a lost answer is only a reason to
 //! ask again. But from then on only the state machine's answer settles it; when there is none in time
 //! it ends as `OutcomeUnknown`, whatever the last attempt came to
-//! (`docs/decisions/013-exactly-once.md`).
+//! (`docs/decisions/013-exactly-once.md`). A leader that is only slow is waited for: to send its
+//! writes again would be more work for one that has too much. The attempt ends when its connection
+//! breaks, or when another member leads.
 //!
 //! Between two pauses no member is asked twice, so a request can't run in circles; pauses grow from
 //! [`ROUTE_PAUSE_MIN`] to [`ROUTE_PAUSE_MAX`]. When the time left is shorter than the next pause the
@@ -23,7 +25,7 @@ use crate::rpc::CallError;
 use crate::types::error::Error;
 use crate::types::ids::NodeId;
 use crate::types::kv::Consistency;
-use crate::types::limits::{READ_ATTEMPT_MIN, ROUTE_PAUSE_MAX, ROUTE_PAUSE_MIN, WRITE_ATTEMPT_MIN};
+use crate::types::limits::{READ_ATTEMPT_MIN, ROUTE_PAUSE_MAX, ROUTE_PAUSE_MIN};
 use crate::types::topology::{Epoch, Member};
 
 /// A member as far as it is known: where it is, and which node that is.
@@ -212,12 +214,12 @@ impl Route {
         best.find(|contact| self.asked.iter().all(|asked| asked.url != contact.url)).cloned()
     }
 
-    /// What can't be sent again gets all the time there is; the rest leaves time to ask another.
+    /// Nobody can stand in for a leader: it gets all the time there is. Others leave time for one
+    /// another.
     fn attempt_time(&self, left: Duration) -> Duration {
         match self.need {
-            Need::Write => left,
-            Need::NamedWrite => (left / 2).max(WRITE_ATTEMPT_MIN).min(left),
-            Need::LeaderRead | Need::AnyRead => (left / 3).max(READ_ATTEMPT_MIN).min(left),
+            Need::Write | Need::NamedWrite | Need::LeaderRead => left,
+            Need::AnyRead => (left / 3).max(READ_ATTEMPT_MIN).min(left),
         }
     }
 
@@ -282,7 +284,8 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
                 Need::Write | Need::NamedWrite | Need::LeaderRead => Verdict::Done(Err(error)),
             }
         }
-        Heard::NoAnswer(CallError::Lost(reason)) | Heard::Nonsense(reason) => lost(reason),
+        Heard::NoAnswer(CallError::Lost(reason) | CallError::Late(reason))
+        | Heard::Nonsense(reason) => lost(reason),
     }
 }
 

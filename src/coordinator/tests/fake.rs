@@ -31,6 +31,8 @@ pub(super) enum Mood {
     Forgetful,
     /// Takes calls, and neither carries them out nor answers.
     Hung,
+    /// As it does with clients' requests; says who it is as ever.
+    Slow,
 }
 
 #[derive(Clone, Debug)]
@@ -141,7 +143,7 @@ impl Peers for Net {
             return Ok(reply);
         }
         tokio::time::sleep_until(deadline.instant().into()).await;
-        Err(CallError::Lost(format!("{} did not answer in time", target.url)))
+        Err(CallError::Late(format!("{} did not answer in time", target.url)))
     }
 
     fn keep(&self, _targets: &BTreeSet<Target>) {}
@@ -164,10 +166,11 @@ impl Group {
         if stranger {
             return Err(CallError::NotSent(format!("{} is another", target.url)));
         }
-        if matches!(request, Request::Kv { .. } | Request::Scan { .. }) {
+        let clients = matches!(request, Request::Kv { .. } | Request::Scan { .. });
+        if clients {
             self.replicas[at].asked += 1;
         }
-        if mood == Mood::Hung {
+        if mood == Mood::Hung || mood == Mood::Slow && clients {
             return Ok(None);
         }
         let leads = self.leader == Some(at);

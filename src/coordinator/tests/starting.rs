@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::fake::{Mood, Net};
-use super::{key, key_of, put, start, started, timeout, until};
+use super::{key, key_of, put, start, started, timeout, until, virtual_time};
 use crate::api::CoordinatorFace;
 use crate::coordinator::ring::Ring;
 use crate::types::command::{Action, Outcome};
@@ -25,8 +25,9 @@ fn only_ring(net: &Net) -> Option<Topology> {
     Some(ring.clone())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_first_coordinator_claims_fresh_groups() {
+    let _time = virtual_time();
     let net = Net::new(3, 3);
     let coordinator = started(&net).await;
     until("all is confirmed", || only_ring(&net).is_some()).await;
@@ -44,8 +45,9 @@ async fn the_first_coordinator_claims_fresh_groups() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn coordinators_that_race_end_on_one_ring_and_route_alike() {
+    let _time = virtual_time();
     for _ in 0..20 {
         let net = Net::new(4, 1);
         let mut urls = net.urls();
@@ -67,8 +69,9 @@ async fn coordinators_that_race_end_on_one_ring_and_route_alike() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_coordinators_with_shards_in_another_order_route_10000_keys_alike() {
+    let _time = virtual_time();
     let net = Net::new(3, 1);
     let one = started(&net).await;
     let mut urls = net.urls();
@@ -80,8 +83,9 @@ async fn two_coordinators_with_shards_in_another_order_route_10000_keys_alike() 
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn it_waits_for_every_shard_before_it_claims_and_says_for_which() {
+    let _time = virtual_time();
     let net = Net::new(2, 1);
     net.mood(1, Mood::Down);
     let coordinator = start(&net, net.urls());
@@ -98,8 +102,9 @@ async fn it_waits_for_every_shard_before_it_claims_and_says_for_which() {
     written.expect("served as soon as the ring is there");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_ring_is_served_by_any_confirmed_copy_while_the_home_group_is_down() {
+    let _time = virtual_time();
     let net = Net::new(3, 1);
     drop(started(&net).await);
     until("all is confirmed", || only_ring(&net).is_some()).await;
@@ -113,8 +118,9 @@ async fn a_ring_is_served_by_any_confirmed_copy_while_the_home_group_is_down() {
     put(&coordinator, &key_of(&coordinator, "shard-2"), 1000).await.expect("served");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_url_is_enough_to_find_a_ring_that_exists() {
+    let _time = virtual_time();
     let net = Net::new(3, 3);
     drop(started(&net).await);
     let coordinator = start(&net, vec!["http://shard-2:3/".into()]);
@@ -128,8 +134,9 @@ async fn one_url_is_enough_to_find_a_ring_that_exists() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_group_that_was_not_claimed_is_ignored() {
+    let _time = virtual_time();
     let net = Net::new(3, 1);
     let two: Vec<String> = net.urls().into_iter().take(2).collect();
     let first = start(&net, two);
@@ -142,8 +149,9 @@ async fn a_group_that_was_not_claimed_is_ignored() {
     assert_eq!(net.lock()[2].claim, None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_a_group_refuses_is_taken_back_and_explained() {
+    let _time = virtual_time();
     let net = Net::new(2, 1);
     let item = {
         let value = crate::types::value::Value::text("old");
@@ -162,8 +170,9 @@ async fn a_claim_that_a_group_refuses_is_taken_back_and_explained() {
     assert!(!coordinator.ready().ready);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_takes_over_after_any_step_of_a_claim() {
+    let _time = virtual_time();
     // The steps of a claim over two groups: claim, claim, confirm, confirm.
     for steps in 0..=4 {
         let net = Net::new(2, 1);
@@ -196,8 +205,9 @@ fn half_claim(net: &Net, steps: usize) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_orphan_is_released_and_its_group_becomes_part_of_a_ring() {
+    let _time = virtual_time();
     let net = Net::new(2, 1);
     half_claim(&net, 2);
     net.lock()[0].apply(&Action::Release { cluster: ClusterId(7) });
@@ -206,8 +216,9 @@ async fn an_orphan_is_released_and_its_group_becomes_part_of_a_ring() {
     assert_ne!(only_ring(&net).expect("confirmed").cluster, ClusterId(7));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn lost_answers_to_claims_end_in_a_ring_all_the_same() {
+    let _time = virtual_time();
     let net = Net::new(2, 1);
     net.mood(0, Mood::Forgetful);
     let coordinator = start(&net, net.urls());
@@ -217,8 +228,9 @@ async fn lost_answers_to_claims_end_in_a_ring_all_the_same() {
     until("all is confirmed", || only_ring(&net).is_some()).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_only_a_person_can_mend_fails_requests_at_once() {
+    let _time = virtual_time();
     let net = Net::new(2, 1);
     net.lock()[1].name = "shard-1".into();
     let coordinator = start(&net, net.urls());

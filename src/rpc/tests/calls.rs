@@ -95,7 +95,7 @@ async fn a_call_without_an_answer_ends_at_its_deadline_and_a_late_answer_goes_no
     let caller = server.caller();
     caller.call(&echo(0), far()).await.unwrap();
     let lost = caller.call(&HELD, soon()).await;
-    assert!(matches!(&lost, Err(CallError::Lost(text)) if text.contains("in time")), "{lost:?}");
+    assert!(matches!(&lost, Err(CallError::Late(text)) if text.contains("in time")), "{lost:?}");
     service.gate.add_permits(1);
     assert_eq!(caller.call(&echo(1), far()).await, Ok(echoed(1)));
     assert_eq!(*server.connections.borrow(), 1);
