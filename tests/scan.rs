@@ -2,7 +2,8 @@
 //! is written meanwhile, whoever is killed, and whichever coordinator is asked for the next page.
 
 use futures::stream::{self, StreamExt};
-use serde_json::Value as Json;
+use reqwest::Method;
+use serde_json::{Value as Json, json};
 
 use crate::common::http::Http;
 use crate::common::load::Load;
@@ -150,4 +151,25 @@ async fn a_replica_lists_the_keys_of_its_own_group_whichever_is_asked() {
     let mut all = [of_red, of_green].concat();
     all.sort();
     assert_eq!(all, keys(&coordinator.url).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prefix_is_deleted_while_a_leader_dies_and_each_key_counts_once() {
+    let mut world = World::new().await;
+    let mut red = world.started("red", 3, &["--id", "red"]).await;
+    let green = world.started("green", 1, &["--id", "green"]).await;
+    let coordinator = world.routed(&[&red, &green]).await;
+    fill(&world.http, &coordinator.url).await;
+    put(&world.http, &coordinator.url, "beside").await;
+    let leader = red.leader(&world.http).await;
+    let (http, url) = (Http::new(), coordinator.url.clone());
+    let deletion = tokio::spawn(async move {
+        let query = [("prefix", "stay:"), ("timeout", "30s")];
+        http.send(Method::DELETE, (&url, "/keys"), &query, None).await.expect("an answer")
+    });
+    red.nodes[leader].kill();
+    let deleted = deletion.await.expect("no panic").expect(200).json();
+    assert_eq!(deleted, json!({"ok": true, "deleted": STAY}));
+    let left = page(&world.http, &coordinator.url, "keys_only=true", "").await;
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
 }

@@ -127,6 +127,12 @@ impl Query {
         Ok(text)
     }
 
+    /// A parameter as [`Query::bound`] takes it, which must be there.
+    pub(super) fn given(&self, name: &str, reason: &'static str) -> Result<&str, Error> {
+        self.text(name)?.ok_or_else(|| invalid(name, reason))?;
+        self.bound(name)
+    }
+
     /// How many keys a page may have.
     pub(super) fn limit(&self) -> Result<u32, Error> {
         let Some(text) = self.text(LIMIT)? else { return Ok(SCAN_LIMIT_DEFAULT) };

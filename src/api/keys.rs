@@ -1,4 +1,4 @@
-//! `GET /keys` and `GET /count`: the keys of a span, a page at a time, over any [`Kv`].
+//! `GET /keys` and `GET /count`: the keys of a span, a page at a time, over any [`Kv`]; and `DELETE /keys`.
 //!
 //! Where a page ended is in its cursor and nowhere else; a cursor is good for the query that it came
 //! with, at any process. What is kept of the request is bounded: so many scans under way, and one
@@ -20,10 +20,12 @@ use crate::api::headers::unconditional;
 use crate::api::routes::Shared;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
-use crate::types::http::{CONTENT_JSON, CountBody, HEADER_INDEX, HEADER_LAG, PageBody};
-use crate::types::kv::Consistency;
+use crate::types::http::{
+    CONTENT_JSON, CountBody, DeletedBody, HEADER_INDEX, HEADER_LAG, PageBody,
+};
+use crate::types::kv::{Consistency, GroupIndex};
 use crate::types::limits::{DEADLINE_MARGIN, INDEX_HEADER_BYTES_MAX, SCAN_PAGE_BYTES_MAX};
-use crate::types::scan::{Cursor, Found, Listed, Scan, Scanned, Span, Want, query_hash};
+use crate::types::scan::{Cursor, Deleted, Found, Listed, Scan, Scanned, Span, Want, query_hash};
 
 /// `GET /keys`.
 pub(super) async fn list<K: Kv>(
@@ -81,6 +83,30 @@ async fn try_count<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respon
     Ok(response)
 }
 
+/// `DELETE /keys`.
+pub(super) async fn delete<K: Kv>(
+    State(shared): State<Arc<Shared<K>>>,
+    request: Request,
+) -> Response {
+    try_delete(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Write))
+}
+
+async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
+    let query = Query::parse(request.uri(), &[PREFIX, TIMEOUT])?;
+    unconditional(request.headers())?;
+    let deadline = query.deadline()?;
+    let prefix = query.given(PREFIX, "required, so that nobody deletes all keys by accident")?;
+    let span = Span::of_prefix(prefix.as_bytes());
+    let _place = shared.admit_scan()?;
+    let late = Err(Error::outcome_unknown("no answer before the deadline"));
+    let answer = shared.face.delete_span(span, with_margin(deadline, DEADLINE_MARGIN));
+    let Deleted { at, keys } =
+        timeout_at(deadline.instant().into(), answer).await.unwrap_or(late)?;
+    let mut response = json(StatusCode::OK, &DeletedBody { ok: true, deleted: keys });
+    set_index(response.headers_mut(), &at);
+    Ok(response)
+}
+
 /// Asks the store, and keeps the deadline even if the store does not.
 async fn ask<K: Kv>(shared: &Shared<K>, scan: Scan, deadline: Deadline) -> Result<Scanned, Error> {
     let _place = shared.admit_scan()?;
@@ -92,14 +118,18 @@ async fn ask<K: Kv>(shared: &Shared<K>, scan: Scan, deadline: Deadline) -> Resul
 /// Which state of each group was read, unless that is too long for a header, and for stale reads how
 /// old the oldest may be.
 fn describe(headers: &mut HeaderMap, scanned: &Scanned, consistency: Consistency) {
-    let at: Vec<_> = scanned.at.iter().map(|at| format!("{}:{}", at.group, at.index)).collect();
-    let at = at.join(", ");
-    if at.len() <= INDEX_HEADER_BYTES_MAX {
-        set(headers, HEADER_INDEX, &at);
-    }
+    set_index(headers, &scanned.at);
     if consistency == Consistency::Stale {
         let lag = scanned.lag_ms.map_or_else(|| "unknown".to_owned(), |ms| ms.to_string());
         set(headers, HEADER_LAG, &lag);
+    }
+}
+
+fn set_index(headers: &mut HeaderMap, at: &[GroupIndex]) {
+    let at: Vec<_> = at.iter().map(|at| format!("{}:{}", at.group, at.index)).collect();
+    let at = at.join(", ");
+    if at.len() <= INDEX_HEADER_BYTES_MAX {
+        set(headers, HEADER_INDEX, &at);
     }
 }
 

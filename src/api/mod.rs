@@ -10,7 +10,7 @@
 //! headers  conditions, names of writes, positions, likewise
 //! body     the value, bounded in bytes and time
 //! kv       the three handlers: Kv::call within the deadline, and its reply as HTTP
-//! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next
+//! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next; Kv::delete_span
 //! metrics  /metrics
 //! status   /health /ready /status /stats /cluster /route
 //! upgrade  /rpc: from HTTP to our own framed protocol
@@ -44,7 +44,7 @@ use crate::types::error::Error;
 use crate::types::http::{ClusterBody, ReadyBody, RingStatus, RouteBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{KvReply, KvRequest};
-use crate::types::scan::{Scan, Scanned};
+use crate::types::scan::{Deleted, Scan, Scanned, Span};
 
 pub use routes::{Options, Rpc, coordinator_router, refusing_router, shard_router};
 
@@ -66,6 +66,15 @@ pub trait Kv: Send + Sync + 'static {
         scan: Scan,
         deadline: Deadline,
     ) -> impl Future<Output = Result<Scanned, Error>> + Send;
+
+    /// Removes all keys of a span, some at a time, before `deadline`, whatever happens.
+    ///
+    /// An error other than [`Error::OutcomeUnknown`] promises that none of them was or will be removed.
+    fn delete_span(
+        &self,
+        span: Span,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Deleted, Error>> + Send;
 }
 
 /// What a replica shows beside its keys.

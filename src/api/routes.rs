@@ -152,7 +152,7 @@ pub fn refusing_router(reason: String) -> Router {
 fn kv_routes<K: Kv>() -> Router<Arc<Shared<K>>> {
     Router::new()
         .route(PATH_KV, get(kv::get::<K>).put(kv::put::<K>).delete(kv::delete::<K>))
-        .route(PATH_KEYS, get(keys::list::<K>))
+        .route(PATH_KEYS, get(keys::list::<K>).delete(keys::delete::<K>))
         .route(PATH_COUNT, get(keys::count::<K>))
 }
 

@@ -9,14 +9,15 @@ use std::time::Duration;
 use crate::api::{Kv, ShardFace};
 use crate::raft::Replica;
 use crate::rpc::{CallError, Caller, Dialer, Target};
+use crate::types::command::{Action, Outcome};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{ReadyBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read};
-use crate::types::limits::FOLLOWER_READ_PATIENCE;
+use crate::types::limits::{FOLLOWER_READ_PATIENCE, SPAN_DELETES_MAX};
 use crate::types::peer::{Reply, Request};
-use crate::types::scan::{Part, Scan, Scanned};
+use crate::types::scan::{Deleted, Part, Scan, Scanned, Span};
 use crate::types::topology::Member;
 
 /// How long to wait for another leader before asking again.
@@ -153,9 +154,62 @@ impl Kv for Shard {
             }
         }
     }
+
+    async fn delete_span(&self, span: Span, deadline: Deadline) -> Result<Deleted, Error> {
+        let deadline = deadline.earlier_by(ANSWER_MARGIN);
+        let mut deleted = 0;
+        loop {
+            let error = match self.attempt_delete(&span, deadline).await {
+                Ok(Outcome::Deleted { index, keys, more }) => {
+                    deleted += u64::from(keys);
+                    if !more {
+                        let group = self.replica.status().name.unwrap_or_default().into();
+                        return Ok(Deleted {
+                            at: vec![GroupIndex { group, index }],
+                            keys: deleted,
+                        });
+                    }
+                    continue;
+                }
+                Ok(other) => Error::outcome_unknown(format!("unexpected outcome {other:?}")),
+                Err(error) => error,
+            };
+            let again = matches!(error, Error::NotLeader { .. } | Error::Unavailable { .. });
+            if !again || !self.may_ask_again(deadline).await {
+                return Err(match error {
+                    error if deleted > 0 => error.after_deleting(deleted),
+                    Error::NotLeader { .. } => Error::unavailable("the group has no leader"),
+                    error => error,
+                });
+            }
+        }
+    }
 }
 
 impl Shard {
+    /// Removes some keys of a span: here, or at the leader. An attempt of unknown fate is not made
+    /// again, as it has no name.
+    async fn attempt_delete(&self, span: &Span, deadline: Deadline) -> Result<Outcome, Error> {
+        let limit = u32::try_from(SPAN_DELETES_MAX).unwrap_or(u32::MAX);
+        let action = Action::DeleteSpan { span: span.clone(), limit, once: None };
+        let leader = match self.replica.delete_span(action.clone(), deadline).await {
+            Err(Error::NotLeader { leader: Some(leader) }) => leader,
+            answer => return answer,
+        };
+        let request = Request::Propose { action, timeout_ms: deadline.left_ms() };
+        match self.caller(&leader).call(&request, deadline).await {
+            Ok(Reply::Proposed(answer)) => answer,
+            Ok(other) => Err(Error::outcome_unknown(format!("unexpected answer {other:?}"))),
+            Err(CallError::Overloaded(url)) => {
+                Err(Error::Overloaded { queue: format!("the queue to {url}") })
+            }
+            Err(CallError::NotSent(reason)) => Err(Error::Unavailable { reason }),
+            Err(CallError::Lost(reason) | CallError::Late(reason)) => {
+                Err(Error::OutcomeUnknown { reason })
+            }
+        }
+    }
+
     /// As [`Shard::attempt`], for a scan.
     async fn attempt_scan(&self, scan: &Scan, deadline: Deadline) -> Result<Part, Error> {
         let leader = match self.replica.scan(scan, deadline).await {

@@ -129,16 +129,26 @@ fn payload(entry: &Entry) -> String {
         Action::Conditional { key, condition, write } => key_write(key, Some(condition), write),
         Action::OpenSession { session } => format!("open session {session}"),
         Action::Once { once, write: KeyWrite { key, condition, write } } => {
-            let name = match once {
-                Once::Session(WriteId { session, slot, seq }) => {
-                    format!("session {session}, slot {slot}, write {seq}")
-                }
-                Once::Key(key) => format!("idempotency key {key}"),
-            };
-            format!("{}, once: {name}", key_write(key, condition.as_ref(), write))
+            format!("{}, once: {}", key_write(key, condition.as_ref(), write), name(once))
+        }
+        Action::DeleteSpan { span, limit, once } => {
+            let [from, to] = [Some(&span.from), span.to.as_ref()]
+                .map(|end| end.map(|end| String::from_utf8_lossy(end)).unwrap_or_default());
+            let once = once.map(|id| format!(", once: {}", name(&Once::Session(id))));
+            let once = once.unwrap_or_default();
+            format!("delete {limit} keys from {from:?} to {to:?}{once}")
         }
     };
     format!("{what}  at {}", command.ts)
+}
+
+fn name(once: &Once) -> String {
+    match once {
+        Once::Session(WriteId { session, slot, seq }) => {
+            format!("session {session}, slot {slot}, write {seq}")
+        }
+        Once::Key(key) => format!("idempotency key {key}"),
+    }
 }
 
 fn key_write(key: &Key, condition: Option<&Condition>, write: &Write) -> String {

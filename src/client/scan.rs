@@ -3,9 +3,10 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::stream::{self, Stream, TryStreamExt};
+use reqwest::Method;
 
 use crate::client::{Client, ClientError, Request};
-use crate::types::http::{CountBody, ItemBody, PATH_COUNT, PATH_KEYS, PageBody};
+use crate::types::http::{CountBody, DeletedBody, ItemBody, PATH_COUNT, PATH_KEYS, PageBody};
 use crate::types::key::Key;
 use crate::types::kv::Consistency;
 use crate::types::limits::{SCAN_LIMIT_DEFAULT, SCAN_LIMIT_MAX};
@@ -100,6 +101,15 @@ impl Client {
             Ok(Some((items, (client, options, cursor.map(Some)))))
         });
         pages.try_flatten()
+    }
+
+    /// Removes all keys that start with `prefix`, all there are if it is empty, and says how many they
+    /// were. Not one change but many: a key that is written meanwhile may stay.
+    pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, ClientError> {
+        let mut request = Request::get(PATH_KEYS);
+        request.method = Method::DELETE;
+        request.query.push(("prefix", prefix));
+        Ok(self.send(request).await?.body::<DeletedBody>()?.deleted)
     }
 
     /// How many keys start with `prefix`; all, if it is empty.

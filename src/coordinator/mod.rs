@@ -16,7 +16,8 @@
 //!   says from the outcome what comes next: another member, a pause, a newer ring, or the end. A
 //!   write has a name from this coordinator's [`session`] with the group, or from its client, so it is
 //!   sent again until the group has answered, and takes effect once.
-//! - **One scan.** [`scan`] asks all groups at once and puts their parts together.
+//! - **One scan.** [`scan`] asks all groups at once and puts their parts together; [`delete_span`] has each
+//!   of them remove its keys of a span.
 //! - **The ring.** [`keeper`] asks the URLs of `--shards`, and every member that it hears of, who
 //!   they are. [`claiming`], which is pure, decides from the answers: wait, claim the ring for fresh
 //!   groups, finish or take back what another coordinator left half done, or serve by what is
@@ -32,6 +33,7 @@
 //! is active: until then requests wait, and end as `503` with the reason that `/ready` shows.
 
 mod claiming;
+mod delete_span;
 mod keeper;
 mod peers;
 mod ring;
@@ -69,7 +71,7 @@ use crate::types::kv::{KvReply, KvRequest};
 use crate::types::limits::ROUTE_MARGIN;
 use crate::types::once::{Once, WriteId};
 use crate::types::peer::{Reply, Request};
-use crate::types::scan::{Scan, Scanned};
+use crate::types::scan::{Deleted, Scan, Scanned, Span};
 #[cfg(any(test, feature = "simulation"))]
 use crate::types::topology::Topology;
 
@@ -178,6 +180,10 @@ impl<P: Peers> Kv for Coordinator<P> {
 
     async fn scan(&self, scan: Scan, deadline: Deadline) -> Result<Scanned, Error> {
         scan::scan(&self.shared, scan, deadline.earlier_by(ROUTE_MARGIN)).await
+    }
+
+    async fn delete_span(&self, span: Span, deadline: Deadline) -> Result<Deleted, Error> {
+        delete_span::delete_span(&self.shared, &span, deadline.earlier_by(ROUTE_MARGIN)).await
     }
 }
 

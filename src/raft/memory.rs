@@ -78,6 +78,7 @@ impl Replica {
             Action::Delete { .. }
             | Action::Once { write: KeyWrite { write: Write::Delete, .. }, .. }
             | Action::OpenSession { .. }
+            | Action::DeleteSpan { .. }
             | Action::Conditional { write: Write::Delete, .. }
             | Action::Found { .. }
             | Action::Claim(_)

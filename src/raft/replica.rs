@@ -246,7 +246,7 @@ impl Replica {
     }
 
     /// A place for one more request.
-    fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
+    pub(in crate::raft) fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
         let full = |_| Error::Overloaded { queue: "the replica's request queue".into() };
         let permit = self.0.permits.try_acquire().map_err(full)?;
         self.formed()?;

@@ -139,6 +139,7 @@ impl Replica {
                 let applied = self.propose(action, None, deadline).await;
                 applied.map(|applied| applied.outcome)
             }
+            Action::DeleteSpan { .. } => self.delete_span(action, deadline).await,
             Action::Found { .. }
             | Action::Put { .. }
             | Action::Delete { .. }

@@ -114,6 +114,7 @@ impl Replica {
             Outcome::Again(once::Answer { index, ts, result }) => match result {
                 Settled::Written { version, existed } => (version, existed, index, ts),
                 Settled::Mismatch { version } => return Err(Error::VersionMismatch { version }),
+                Settled::Deleted { .. } => return Err(odd_outcome()),
             },
             Outcome::NoSession => return Err(Error::NoSession),
             Outcome::Superseded => {
@@ -126,9 +127,9 @@ impl Replica {
             }
             Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
             Outcome::Mismatch { version } => return Err(Error::VersionMismatch { version }),
-            // Not answers to a put or delete; the entry is applied, so nothing may be promised.
-            Outcome::Done | Outcome::Refused(_) => {
-                return Err(Error::outcome_unknown("the state machine gave another answer"));
+            // Not answers to a put or delete.
+            Outcome::Done | Outcome::Refused(_) | Outcome::Deleted { .. } => {
+                return Err(odd_outcome());
             }
         };
         let acks = self.acknowledged(applied.index, deadline).await?;
@@ -147,6 +148,17 @@ impl Replica {
             acks,
             quorum: self.quorum(),
         })
+    }
+
+    /// Has `action` remove keys of a span, if this replica can; acknowledged as a write is.
+    pub async fn delete_span(&self, action: Action, deadline: Deadline) -> Result<Outcome, Error> {
+        let _place = self.place()?;
+        let applied = self.propose(action, None, deadline).await?;
+        self.acknowledged(applied.index, deadline).await?;
+        if let Some(budget) = self.budget() {
+            budget.note(self.published());
+        }
+        Ok(applied.outcome)
     }
 
     fn write_failed(&self, error: ClientWriteError<TypeConfig>) -> Error {
@@ -177,4 +189,9 @@ impl Replica {
     pub(in crate::raft) fn stopped(&self, fatal: &Fatal<TypeConfig>) -> Error {
         Error::unavailable(format!("the replica has stopped: {fatal}"))
     }
+}
+
+/// The entry is applied, so nothing may be promised.
+fn odd_outcome() -> Error {
+    Error::outcome_unknown("the state machine gave another answer")
 }

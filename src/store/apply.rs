@@ -28,8 +28,10 @@ use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refus
 use crate::types::ids::{ClusterId, GroupId};
 use crate::types::item::Item;
 use crate::types::key::Key;
+use crate::types::limits::SPAN_DELETES_MAX;
 use crate::types::log::{Entry, Payload, StoredMembership};
 use crate::types::once::{Answer, IdempotencyKey, Once, Settled, WriteId};
+use crate::types::scan::Span;
 use crate::types::topology::Claim;
 use crate::types::value::Value;
 
@@ -79,22 +81,34 @@ fn run(state: &mut State, command: &Command) -> Outcome {
         Action::Once { once, write } => {
             state.clock = state.clock.max(command.ts);
             match once {
-                Once::Session(id) => write_of_session(state, *id, write, command.ts),
+                Once::Session(id) => {
+                    of_session(state, *id, command.ts, |state| key_write(state, write, command.ts))
+                }
                 Once::Key(key) => write_with_key(state, key, write, command.ts),
             }
+        }
+        Action::DeleteSpan { span, limit, once: None } => delete_span(state, span, *limit),
+        Action::DeleteSpan { span, limit, once: Some(id) } => {
+            state.clock = state.clock.max(command.ts);
+            of_session(state, *id, command.ts, |state| delete_span(state, span, *limit))
         }
     }
 }
 
 /// Applies a write of a session, unless it was applied before or comes too late.
-fn write_of_session(state: &mut State, id: WriteId, write: &KeyWrite, ts: TimestampMs) -> Outcome {
+fn of_session(
+    state: &mut State,
+    id: WriteId,
+    ts: TimestampMs,
+    write: impl FnOnce(&mut State) -> Outcome,
+) -> Outcome {
     match state.answers.sessions.look(id) {
         sessions::Standing::NotOpen => return Outcome::NoSession,
         sessions::Standing::Again(answer) => return Outcome::Again(answer),
         sessions::Standing::Superseded => return Outcome::Superseded,
         sessions::Standing::New => {}
     }
-    let outcome = key_write(state, write, ts);
+    let outcome = write(state);
     if let Some(answer) = answer(state, &outcome, ts) {
         state.answers.sessions.keep(id, answer, state.clock);
     }
@@ -129,6 +143,7 @@ fn answer(state: &State, outcome: &Outcome, ts: TimestampMs) -> Option<Answer> {
     let result = match *outcome {
         Outcome::Written { version, existed } => Settled::Written { version, existed },
         Outcome::Mismatch { version } => Settled::Mismatch { version },
+        Outcome::Deleted { index: _, keys, more } => Settled::Deleted { keys, more },
         Outcome::Done
         | Outcome::WrongShard { .. }
         | Outcome::Refused(_)
@@ -196,6 +211,20 @@ fn delete(state: &mut State, key: &Key) -> Outcome {
         state.version_floor = state.version_floor.max(version);
     }
     Outcome::Written { version, existed: true }
+}
+
+/// The span may reach over keys of other groups; those that are here are the group's own.
+fn delete_span(state: &mut State, span: &Span, limit: u32) -> Outcome {
+    let limit = (limit as usize).min(SPAN_DELETES_MAX);
+    let mut keys = state.span(span).map(|(key, _)| key.clone());
+    let doomed: Vec<Key> = keys.by_ref().take(limit).collect();
+    let more = keys.next().is_some();
+    drop(keys);
+    for key in &doomed {
+        delete(state, key);
+    }
+    let index = state.applied.map_or(0, |id| id.index);
+    Outcome::Deleted { index, keys: u32::try_from(doomed.len()).unwrap_or(u32::MAX), more }
 }
 
 /// A key that is not the group's own has no version here that could be compared.

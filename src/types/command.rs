@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::bounded::bounded;
 use crate::types::clock::TimestampMs;
-use crate::types::ids::{ClusterId, GroupId, SessionId};
+use crate::types::ids::{ClusterId, GroupId, Index, SessionId};
 use crate::types::item::Version;
 use crate::types::key::Key;
 use crate::types::limits::CONDITION_VERSIONS_MAX;
-use crate::types::once::{Answer, Once};
+use crate::types::once::{Answer, Once, WriteId};
+use crate::types::scan::Span;
 use crate::types::topology::{Claim, Epoch};
 use crate::types::value::Value;
 
@@ -81,6 +82,16 @@ pub enum Action {
         once: Once,
         /// The write.
         write: KeyWrite,
+    },
+    /// Removes the first keys of a span.
+    DeleteSpan {
+        /// Which keys.
+        span: Span,
+        /// At most so many of them, and no more than
+        /// [`SPAN_DELETES_MAX`](crate::types::limits::SPAN_DELETES_MAX).
+        limit: u32,
+        /// The name under which it takes effect once, if it has one.
+        once: Option<WriteId>,
     },
 }
 
@@ -176,6 +187,15 @@ pub enum Outcome {
     KeyReused,
     /// The group remembers as many idempotency keys as it may; nothing changed.
     KeysFull,
+    /// Keys of a span were removed.
+    Deleted {
+        /// The entry that did it.
+        index: Index,
+        /// How many.
+        keys: u32,
+        /// Whether the span has others still.
+        more: bool,
+    },
 }
 
 /// Why a group refuses a change of its place in a ring.
@@ -229,7 +249,8 @@ impl Command {
             | Action::Release { .. }
             | Action::Conditional { .. }
             | Action::OpenSession { .. }
-            | Action::Once { .. } => None,
+            | Action::Once { .. }
+            | Action::DeleteSpan { .. } => None,
         }
     }
 }
@@ -246,6 +267,7 @@ impl std::fmt::Display for Command {
             Action::Conditional { .. } => "conditional",
             Action::OpenSession { .. } => "open-session",
             Action::Once { .. } => "once",
+            Action::DeleteSpan { .. } => "delete-span",
         };
         write!(f, "{name}@{}", self.ts)
     }

@@ -140,6 +140,16 @@ impl Error {
         Self::OutcomeUnknown { reason: reason.into() }
     }
 
+    /// This error, when so many keys were deleted before it came: nothing more is known.
+    #[must_use]
+    pub fn after_deleting(self, keys: u64) -> Self {
+        let reason = match self {
+            Self::OutcomeUnknown { reason } => reason,
+            error => error.to_string(),
+        };
+        Self::OutcomeUnknown { reason: format!("{keys} keys were deleted, and then: {reason}") }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {

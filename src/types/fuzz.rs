@@ -267,6 +267,7 @@ pub(crate) fn command_seeds() -> Vec<Vec<u8>> {
             once: Once::Key(IdempotencyKey::new("8e03978e").expect("a key")),
             write: KeyWrite::delete(key()),
         },
+        Action::DeleteSpan { span: Span::of_prefix(b"user:"), limit: 9, once: Some(write_id()) },
     ];
     let commands = actions.into_iter().map(|action| Command { ts: 1_755_248_123_456, action });
     let mut seeds: Vec<_> = commands.map(|command| seed(0, &command)).collect();
@@ -276,6 +277,7 @@ pub(crate) fn command_seeds() -> Vec<Vec<u8>> {
         seed(3, &Some(id(1 << 40))),
         seed(4, &membership()),
         seed(5, &Outcome::Written { version: 4, existed: true }),
+        seed(5, &Outcome::Deleted { index: 300, keys: 4, more: true }),
     ]);
     seeds
 }

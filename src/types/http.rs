@@ -224,6 +224,15 @@ pub struct RingStatus {
     pub leaderless: u64,
 }
 
+/// Body of `DELETE /keys`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeletedBody {
+    /// Always `true`: what did not work is an error.
+    pub ok: bool,
+    /// How many keys there were.
+    pub deleted: u64,
+}
+
 /// Body of every error.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {

@@ -267,6 +267,8 @@ pub const SCAN_LIMIT_DEFAULT: u32 = 100;
 pub const SCAN_LIMIT_MAX: u32 = 10_000;
 /// The most keys that one group gives at a time; a page of more goes on with the next one.
 pub const SCAN_PART_KEYS_MAX: usize = 8192;
+/// The most keys of a span that one entry removes: no other write is applied while it does.
+pub const SPAN_DELETES_MAX: usize = 4096;
 /// The most bytes of keys and values in one page, of all groups together; a larger item comes alone.
 pub const SCAN_PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// What each group may give of them, at least, in bytes: beyond 64 groups a page has more.

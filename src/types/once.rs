@@ -110,6 +110,13 @@ pub enum Settled {
         /// The key's version, if it had a value.
         version: Option<Version>,
     },
+    /// Keys of a span were removed.
+    Deleted {
+        /// How many.
+        keys: u32,
+        /// Whether the span had others still.
+        more: bool,
+    },
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::types::scan::{Part, Scan};
 use crate::types::topology::{Claim, Member};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

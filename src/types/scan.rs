@@ -203,6 +203,15 @@ impl From<Part> for Scanned {
     }
 }
 
+/// What came of removing all keys of a span.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deleted {
+    /// The last entry of each group that removed some of them, or found none.
+    pub at: Vec<GroupIndex>,
+    /// How many there were.
+    pub keys: u64,
+}
+
 /// The version of what a cursor holds.
 const CURSOR_VERSION: u8 = 1;
 

@@ -103,6 +103,10 @@ async fn keys_are_listed_and_counted() {
     assert_eq!(ended(&run(&["count", "a:", "-o", "json"]).await, 0), "{\"count\":2}\n");
     assert_eq!(ended(&run(&["count", "nothing"]).await, 0), "0\n");
     let many = "k".repeat(4097);
+    assert_eq!(ended(&run(&["del", "--prefix", "a:"]).await, 0), "ok (2 deleted)\n");
+    let all = ["del", "--prefix", "", "-o", "json"];
+    assert_eq!(ended(&run(&all).await, 0), "{\"ok\":true,\"deleted\":1}\n");
+    assert_eq!(ended(&run(&["count"]).await, 0), "0\n");
     let refused = failed(&run(&["scan", &many]).await);
     assert!(refused.contains("key too large"), "{refused}");
 }

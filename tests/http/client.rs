@@ -118,6 +118,8 @@ async fn keys_are_listed_a_page_at_a_time_or_all_in_one_stream() {
     let bare = client.scan(&bare, None).await.expect("a page");
     assert_eq!((bare.items[0].key.as_str(), &bare.items[0].value), ("key+3", &None));
     assert_eq!((client.count("key+").await, client.count("").await), (Ok(4), Ok(5)));
+    assert_eq!(client.delete_prefix("key+0").await, Ok(1));
+    assert_eq!((client.count("key+").await, client.count("").await), (Ok(3), Ok(4)));
     let unequal = client.scan(&ScanOptions::default(), bare.cursor.as_deref()).await;
     assert!(matches!(unequal, Err(ClientError::Api { status: 400, .. })), "{unequal:?}");
 }

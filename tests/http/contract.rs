@@ -104,6 +104,7 @@ async fn a_store_that_hangs_does_not_make_its_clients_hang() {
         (&coordinator, "GET", "/cluster?timeout=200ms", 503, None),
         (&shard, "GET", "/keys?timeout=200ms", 503, None),
         (&coordinator, "GET", "/count?timeout=200ms", 503, None),
+        (&shard, "DELETE", "/keys?prefix=a&timeout=200ms", 504, Some("unknown")),
     ];
     for (server, method, target, status, outcome) in cases {
         let begun = Instant::now();

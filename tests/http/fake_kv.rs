@@ -19,7 +19,7 @@ use sagedb::types::key::Key;
 use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use sagedb::types::once::{IdempotencyKey, Once};
 use sagedb::types::peer::{Hello, Reply, Request};
-use sagedb::types::scan::{Found, Listed, Scan, Scanned, Span, Want};
+use sagedb::types::scan::{Deleted, Found, Listed, Scan, Scanned, Span, Want};
 use sagedb::types::value::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -153,9 +153,31 @@ impl Kv for Fake {
             }
         }
     }
+
+    async fn delete_span(&self, span: Span, _deadline: Deadline) -> Result<Deleted, Error> {
+        match &self.mode {
+            Mode::Fails(error) => Err(error.clone()),
+            Mode::Hangs => pending().await,
+            // There is no other answer that it could give.
+            Mode::Works | Mode::Confused => {
+                Ok(self.state.lock().expect("no panic under the lock").delete_span(span))
+            }
+        }
+    }
 }
 
 impl State {
+    fn delete_span(&mut self, Span { from, to }: Span) -> Deleted {
+        let inside =
+            |key: &&Key| key.as_bytes() >= from && to.as_ref().is_none_or(|to| key.as_bytes() < to);
+        let doomed: Vec<Key> = self.items.keys().filter(inside).cloned().collect();
+        let keys = doomed.len() as u64;
+        for key in doomed {
+            self.write(key, None);
+        }
+        Deleted { at: vec![self.at()], keys }
+    }
+
     fn scan(&self, scan: &Scan) -> Scanned {
         let Scan { span: Span { from, to }, want, consistency } = scan;
         let inside =

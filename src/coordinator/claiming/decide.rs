@@ -83,6 +83,7 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Action::Conditional { .. }
         | Action::OpenSession { .. }
         | Action::Once { .. }
+        | Action::DeleteSpan { .. }
         | Action::Claim(_)
         | Action::Confirm { .. } => false,
     };
@@ -107,7 +108,8 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Outcome::NoSession
         | Outcome::Superseded
         | Outcome::KeyReused
-        | Outcome::KeysFull => Verdict::AskAgain,
+        | Outcome::KeysFull
+        | Outcome::Deleted { .. } => Verdict::AskAgain,
     }
 }
 

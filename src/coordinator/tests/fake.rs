@@ -15,7 +15,7 @@ use crate::types::ids::{GroupId, NodeId, SessionId, StateHash};
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
-use crate::types::once::Once;
+use crate::types::once::{Once, WriteId};
 use crate::types::peer::{Identity, Reply, Request};
 use crate::types::scan::{Found, Listed, Part, Scan, Span, Want};
 use crate::types::topology::{Claim, Member};
@@ -57,6 +57,8 @@ pub(super) struct Group {
     pub(super) sessions: BTreeSet<SessionId>,
     /// The newest write of each slot and its answer.
     pub(super) answers: BTreeMap<(SessionId, u32), (u64, KvReply)>,
+    /// The same of deletions of spans.
+    pub(super) deletions: BTreeMap<(SessionId, u32), (u64, Outcome)>,
 }
 
 /// The groups, and what carries calls to them.
@@ -85,6 +87,7 @@ impl Net {
             index: 0,
             sessions: BTreeSet::new(),
             answers: BTreeMap::new(),
+            deletions: BTreeMap::new(),
         };
         Self(Arc::new(Mutex::new((1..=groups).map(group).collect())))
     }
@@ -371,6 +374,9 @@ impl Group {
                 self.sessions.insert(*session);
                 Ok(())
             }
+            Action::DeleteSpan { span, limit, once } => {
+                return self.delete_span(span, *limit as usize, once.expect("it has a name"));
+            }
             Action::Found { .. }
             | Action::Put { .. }
             | Action::Delete { .. }
@@ -380,5 +386,32 @@ impl Group {
             }
         };
         done.map_or_else(Outcome::Refused, |()| Outcome::Done)
+    }
+
+    /// A few at a time, so that there are steps.
+    fn delete_span(&mut self, span: &Span, limit: usize, id: WriteId) -> Outcome {
+        if !self.sessions.contains(&id.session) {
+            return Outcome::NoSession;
+        }
+        let slot = (id.session, id.slot);
+        if let Some((seq, outcome)) = self.deletions.get(&slot)
+            && *seq == id.seq
+        {
+            return outcome.clone();
+        }
+        let inside = |key: &&Key| {
+            *span.from <= *key.as_bytes() && span.to.as_ref().is_none_or(|to| key.as_bytes() < to)
+        };
+        let inside: Vec<Key> = self.map.keys().filter(inside).cloned().collect();
+        let doomed = &inside[..inside.len().min(limit).min(3)];
+        for key in doomed {
+            self.map.remove(key);
+        }
+        self.index += 1;
+        let (keys, more) = (doomed.len(), inside.len() > doomed.len());
+        let keys = u32::try_from(keys).expect("few");
+        let outcome = Outcome::Deleted { index: self.index, keys, more };
+        self.deletions.insert(slot, (id.seq, outcome.clone()));
+        outcome
     }
 }

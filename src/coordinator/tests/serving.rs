@@ -153,6 +153,37 @@ async fn a_leader_that_is_slow_is_asked_once_and_still_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_span_is_deleted_in_every_group_and_each_key_counts_once() {
+    let _time = virtual_time();
+    let net = Net::new(3, 3);
+    let coordinator = started(&net).await;
+    for number in 0..100 {
+        put(&coordinator, &key(number), 1000).await.expect("put");
+    }
+    // Of one group every answer is lost for a while.
+    net.mood(1, Mood::Forgetful);
+    let delete = coordinator.delete_span(Span::of_prefix(b"user:1"), timeout(5000));
+    let heal = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        net.mood(1, Mood::Well);
+    };
+    let (deleted, ()) = tokio::join!(delete, heal);
+    let deleted = deleted.expect("deleted");
+    assert_eq!((deleted.keys, deleted.at.len()), (11, 3));
+    assert_eq!(net.lock().iter().map(|group| group.map.len()).sum::<usize>(), 89);
+
+    net.mood(1, Mood::Down);
+    let error = coordinator.delete_span(Span::default(), timeout(500)).await.expect_err("down");
+    assert_eq!(error.outcome(), WriteOutcome::Unknown, "{error}");
+    let left: Vec<_> = net.lock().iter().map(|group| group.map.len()).collect();
+    assert!(left[0] == 0 && left[1] > 0 && left[2] == 0, "{left:?}");
+    let gone = 89 - left[1];
+    assert!(error.to_string().contains(&format!("{gone} keys were deleted")), "{error}");
+    let error = coordinator.delete_span(Span::default(), timeout(500)).await.expect_err("down");
+    assert_eq!(error.outcome(), WriteOutcome::NotApplied, "nothing was there elsewhere: {error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_that_are_down_fail_in_time_as_not_applied_and_the_rest_is_served() {
     let _time = virtual_time();
     let net = Net::new(3, 3);

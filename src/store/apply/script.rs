@@ -28,6 +28,7 @@ use super::*;
 use crate::types::hash::{HashRange, Token};
 use crate::types::ids::{LogId, NodeId, SessionId};
 use crate::types::log::Membership;
+use crate::types::scan::Span;
 use crate::types::topology::Topology;
 
 const MIDDLE: Token = Token(1 << 63);
@@ -67,6 +68,12 @@ fn key_write(words: &[&str]) -> KeyWrite {
     }
 }
 
+/// `<session>.<slot>.<number>`
+fn write_id(name: &str) -> WriteId {
+    let ids: Vec<u64> = name.split('.').map(|text| text.parse().unwrap()).collect();
+    WriteId { session: SessionId(ids[0]), slot: u32::try_from(ids[1]).unwrap(), seq: ids[2] }
+}
+
 fn payload(words: &[&str], ts: u64) -> Payload {
     let number = |text: &str| text.parse().unwrap();
     let action = match *words {
@@ -76,14 +83,18 @@ fn payload(words: &[&str], ts: u64) -> Payload {
             return Payload::Membership(Membership { voters: vec![voters], urls: [].into() });
         }
         ["found", id, name] => Action::Found { group: GroupId(number(id)), name: name.into() },
+        ["delete-span", prefix, limit, ref name @ ..] => {
+            let span = Span::of_prefix(prefix.as_bytes());
+            let limit = u32::try_from(number(limit)).unwrap();
+            let once = name.first().map(|name| write_id(name));
+            Action::DeleteSpan { span, limit, once }
+        }
         ["open", session] => Action::OpenSession { session: SessionId(number(session)) },
         ["once", name, ref write @ ..] => {
             let once = if let Some(key) = name.strip_prefix("key=") {
                 Once::Key(IdempotencyKey::new(key).unwrap())
             } else {
-                let ids: Vec<u64> = name.split('.').map(number).collect();
-                let slot = u32::try_from(ids[1]).unwrap();
-                Once::Session(WriteId { session: SessionId(ids[0]), slot, seq: ids[2] })
+                Once::Session(write_id(name))
             };
             Action::Once { once, write: key_write(write) }
         }
@@ -119,6 +130,7 @@ fn show(outcome: &Outcome) -> String {
             let result = match *result {
                 Settled::Written { version, existed } => Outcome::Written { version, existed },
                 Settled::Mismatch { version } => Outcome::Mismatch { version },
+                Settled::Deleted { keys, more } => Outcome::Deleted { index: *index, keys, more },
             };
             format!("again, as at {index} (ts={ts}): {}", show(&result))
         }
@@ -126,6 +138,9 @@ fn show(outcome: &Outcome) -> String {
         Outcome::Superseded => "superseded".into(),
         Outcome::KeyReused => "key reused".into(),
         Outcome::KeysFull => "keys full".into(),
+        Outcome::Deleted { index, keys, more } => {
+            format!("deleted {keys} keys at {index} more={more}")
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::types::hash::Token;
 use crate::types::ids::{Index, LogId, NodeId, SessionId};
 use crate::types::item::Version;
 use crate::types::log::Membership;
+use crate::types::scan::Span;
 use crate::types::value::ValueKind;
 
 fn key() -> impl Strategy<Value = Key> {
@@ -52,11 +53,17 @@ fn key_write() -> impl Strategy<Value = KeyWrite> {
 }
 
 /// Few names, so that they meet again.
+fn write_id() -> impl Strategy<Value = WriteId> {
+    (1..4_u64, 0..3_u32, 1..5_u64).prop_map(|(session, slot, seq)| WriteId {
+        session: SessionId(session),
+        slot,
+        seq,
+    })
+}
+
 fn once() -> impl Strategy<Value = Once> {
     prop_oneof![
-        (1..4_u64, 0..3_u32, 1..5_u64).prop_map(|(session, slot, seq)| {
-            Once::Session(WriteId { session: SessionId(session), slot, seq })
-        }),
+        write_id().prop_map(Once::Session),
         "[k-m]".prop_map(|key| Once::Key(IdempotencyKey::new(&key).unwrap())),
     ]
 }
@@ -71,6 +78,9 @@ fn action() -> impl Strategy<Value = Action> {
             Action::Conditional { key, condition, write }
         }),
         12 => (once(), key_write()).prop_map(|(once, write)| Action::Once { once, write }),
+        2 => ("[a-d]{0,1}", 0..5_u32, prop::option::of(write_id())).prop_map(|(prefix, limit, once)| {
+            Action::DeleteSpan { span: Span::of_prefix(prefix.as_bytes()), limit, once }
+        }),
         2 => (1..4_u64).prop_map(|id| Action::OpenSession { session: SessionId(id) }),
         1 => (1..3_u64).prop_map(|id| Action::Found { group: GroupId(id), name: "name".into() }),
         2 => (1..3_u64, 1..4_u64, range)
@@ -127,7 +137,24 @@ impl Model {
             | Outcome::NoSession
             | Outcome::Superseded
             | Outcome::KeyReused
-            | Outcome::KeysFull => panic!("{outcome:?}"),
+            | Outcome::KeysFull
+            | Outcome::Deleted { .. } => panic!("{outcome:?}"),
+        }
+    }
+
+    /// The first keys of the span are gone, and each has a version above its last.
+    fn delete_span(&mut self, span: &Span, limit: u32, outcome: &Outcome) {
+        let Outcome::Deleted { keys, more, .. } = *outcome else { return };
+        let inside = |key: &&Key| {
+            let to = span.to.as_ref();
+            span.from <= *key.as_bytes() && to.is_none_or(|to| key.as_bytes() < &to[..])
+        };
+        let inside: Vec<Key> = self.values.keys().filter(inside).cloned().collect();
+        let doomed = inside.len().min(limit as usize);
+        assert_eq!((keys as usize, more), (doomed, inside.len() > doomed));
+        for key in &inside[..doomed] {
+            self.values.remove(key);
+            *self.versions.get_mut(key).expect("it has a value") += 1;
         }
     }
 
@@ -192,6 +219,9 @@ proptest! {
                             model.check(key, condition, &outcome);
                         }
                         model.write(key, new, &outcome);
+                    }
+                    Action::DeleteSpan { span, limit, .. } => {
+                        model.delete_span(span, *limit, &outcome);
                     }
                     _ => {}
                 }
@@ -335,6 +365,7 @@ proptest! {
                     let same = match answer.result {
                         Settled::Written { version, existed } => Outcome::Written { version, existed },
                         Settled::Mismatch { version } => Outcome::Mismatch { version },
+                        Settled::Deleted { .. } => panic!("{answer:?}"),
                     };
                     prop_assert_eq!(outcome, &same);
                     prop_assert!(answer.index < index);

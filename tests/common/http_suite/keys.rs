@@ -183,9 +183,43 @@ pub(crate) async fn what_is_no_scan_is_refused(subject: &Subject) {
             assert_refused(&answer, 400, "invalid_parameter");
         }
     }
-    // To delete many at once is not built: refused, and nothing is gone.
-    let deleted = subject.send("DELETE", &target(subject, "/keys", ""), &[], b"").await;
-    assert_refused(&deleted, 405, "method_not_allowed");
+}
+
+pub(crate) async fn all_keys_with_a_prefix_are_deleted(subject: &Subject) {
+    fill(subject).await;
+    let delete =
+        async |rest: &str| subject.send("DELETE", &target(subject, "/keys", rest), &[], b"").await;
+    let deleted = delete("a").await;
+    assert_eq!((deleted.status, deleted.json()), (200, json!({"ok": true, "deleted": 3})));
+    assert!(deleted.header("x-sage-index").is_some_and(|at| at.contains(':')), "{deleted:?}");
+    assert_eq!(keys(subject, &page(subject, "").await), ["B", "b", "\u{e9}", "\u{10ffff}"]);
+    assert_eq!(delete("a").await.json(), json!({"ok": true, "deleted": 0}));
+    // A key that comes again has a greater version than it had.
+    subject.put("list:a", &[], b"again").await;
+    let again = subject.get(&format!("/kv?key={}list:a", subject.prefix)).await;
+    assert!(again.json()["version"].as_u64() >= Some(3), "{again:?}");
+    assert_eq!(delete("").await.json()["deleted"], 5);
+    assert_eq!(page(subject, "").await["items"], json!([]));
+    let beside = subject.get(&format!("/kv?key={}lisu", subject.prefix)).await;
+    assert_eq!(beside.status, 200, "it has another prefix");
+}
+
+pub(crate) async fn what_deletes_many_keys_must_say_which(subject: &Subject) {
+    fill(subject).await;
+    // Without a prefix it would be all of them.
+    let refused = subject.send("DELETE", "/keys", &[], b"").await;
+    assert_refused(&refused, 400, "invalid_parameter");
+    assert_eq!(refused.json()["outcome"], "not_applied");
+    for parameter in ["start=a", "limit=1", "reverse=true", "key=a", "prefix=b"] {
+        let at = target(subject, "/keys", &format!("&{parameter}"));
+        let refused = subject.send("DELETE", &at, &[], b"").await;
+        assert_refused(&refused, 400, "invalid_parameter");
+    }
+    for header in [("If-Match", "*"), ("Idempotency-Key", "a"), ("X-Sage-Min-Index", "g:1")] {
+        let at = target(subject, "/keys", "");
+        let refused = subject.send("DELETE", &at, &[header], b"").await;
+        assert_refused(&refused, 400, "invalid_parameter");
+    }
     assert_eq!(keys(subject, &page(subject, "").await), KEYS);
 }
 

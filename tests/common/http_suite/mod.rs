@@ -70,6 +70,8 @@ pub(crate) async fn every_promise(subject: &Subject) {
     keys::a_scan_says_which_states_it_read(subject).await;
     keys::what_is_no_scan_is_refused(subject).await;
     keys::a_cursor_is_good_for_its_query_only(subject).await;
+    keys::what_deletes_many_keys_must_say_which(subject).await;
+    keys::all_keys_with_a_prefix_are_deleted(subject).await;
     bounds::a_value_has_a_bound(subject).await;
     bounds::a_refused_body_does_not_swallow_the_answer(subject).await;
     bounds::a_body_that_stalls_ends_with_the_deadline(subject).await;

@@ -87,7 +87,8 @@ fn show_proposal(proposal: &Proposal) -> String {
         | Action::Delete { .. }
         | Action::Conditional { .. }
         | Action::OpenSession { .. }
-        | Action::Once { .. } => "?",
+        | Action::Once { .. }
+        | Action::DeleteSpan { .. } => "?",
     };
     format!("{action} {}", proposal.group.name)
 }
@@ -121,7 +122,8 @@ fn the_claims_hold_the_whole_topology_and_share_the_ring() {
             | Action::Delete { .. }
             | Action::Conditional { .. }
             | Action::OpenSession { .. }
-            | Action::Once { .. } => None,
+            | Action::Once { .. }
+            | Action::DeleteSpan { .. } => None,
         })
         .collect();
     let expected = Topology { cluster: UNUSED, ..ring(99, 1, &[1, 2]) };

@@ -391,7 +391,8 @@ fn message(proposal: &Proposal, cluster: ClusterId) -> Message {
         | Action::Delete { .. }
         | Action::Conditional { .. }
         | Action::OpenSession { .. }
-        | Action::Once { .. } => {
+        | Action::Once { .. }
+        | Action::DeleteSpan { .. } => {
             panic!("not a change of the ring: {proposal:?}")
         }
     };
