@@ -34,8 +34,9 @@ mod answer;
 mod error;
 mod scan;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -46,15 +47,16 @@ use crate::types::command::Condition;
 use crate::types::deadline::Deadline;
 use crate::types::error::WriteOutcome;
 use crate::types::http::{
-    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HEADER_IDEMPOTENCY_KEY, HealthBody,
-    PATH_CLUSTER, PATH_HEALTH, PATH_KV, PATH_READY, PATH_ROUTE, PATH_STATUS, ReadyBody, RouteBody,
-    ShardStatus, WriteBody,
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HEADER_IDEMPOTENCY_KEY,
+    HEADER_MIN_INDEX, HealthBody, PATH_CLUSTER, PATH_HEALTH, PATH_KV, PATH_READY, PATH_ROUTE,
+    PATH_STATUS, ReadyBody, RouteBody, ShardStatus, WriteBody,
 };
+use crate::types::ids::Index;
 use crate::types::item::Item;
-use crate::types::kv::Consistency;
+use crate::types::kv::{Consistency, GroupIndex};
 use crate::types::limits::{
-    CLIENT_IDLE_CONNECTIONS_MAX, CLIENT_MARGIN, CONNECT_TIMEOUT, REQUEST_TIMEOUT_DEFAULT,
-    REQUEST_TIMEOUT_MAX,
+    CLIENT_IDLE_CONNECTIONS_MAX, CLIENT_MARGIN, CONNECT_TIMEOUT, MIN_INDEXES_MAX,
+    REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX,
 };
 use crate::types::once::IdempotencyKey;
 use crate::types::url::base_url;
@@ -72,7 +74,12 @@ pub struct Client {
     /// Which URL answered last.
     preferred: Arc<AtomicUsize>,
     timeout: Duration,
+    /// How far it has seen each group come, if its stale reads shall not go back behind that.
+    seen: Option<Arc<Seen>>,
 }
+
+/// The newest position of each group, by its name.
+type Seen = Mutex<BTreeMap<Arc<str>, Index>>;
 
 /// One request, as it may be sent to several servers one after another.
 struct Request<'a> {
@@ -81,6 +88,7 @@ struct Request<'a> {
     query: Vec<(&'static str, &'a str)>,
     value: Option<&'a Value>,
     options: Option<&'a WriteOptions>,
+    at_least: Vec<GroupIndex>,
 }
 
 /// How a write is made.
@@ -93,14 +101,24 @@ pub struct WriteOptions {
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
+/// How a key is read. The default sees every write that was answered before.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ReadOptions {
+    /// How fresh.
+    pub consistency: Consistency,
+    /// Positions that the state must have reached, as [`WriteBody::index`] gives them, one of each group at
+    /// most; those of other groups than the key's mean nothing.
+    pub at_least: Vec<GroupIndex>,
+}
+
 impl<'a> Request<'a> {
     fn get(path: &'static str) -> Self {
-        Self { method: Method::GET, path, query: Vec::new(), value: None, options: None }
+        let (query, at_least) = (Vec::new(), Vec::new());
+        Self { method: Method::GET, path, query, value: None, options: None, at_least }
     }
 
     fn kv(method: Method, key: &'a str) -> Self {
-        let query = vec![("key", key)];
-        Self { method, path: PATH_KV, query, value: None, options: None }
+        Self { method, query: vec![("key", key)], ..Self::get(PATH_KV) }
     }
 
     /// Whether it can be sent again without doing anything twice.
@@ -136,7 +154,28 @@ impl Client {
             .build()
             .map_err(|error| config(error::reason(error)))?;
         let preferred = Arc::new(AtomicUsize::new(0));
-        Ok(Self { http, urls, preferred, timeout: REQUEST_TIMEOUT_DEFAULT })
+        Ok(Self { http, urls, preferred, timeout: REQUEST_TIMEOUT_DEFAULT, seen: None })
+    }
+
+    /// The same client with a session of its own: its stale reads see at least what it, and its clones
+    /// from then on, have written and read before, whichever replica answers.
+    ///
+    /// ```no_run
+    /// # use sagedb::client::{Client, ClientError, ReadOptions};
+    /// # use sagedb::types::kv::Consistency;
+    /// # use sagedb::types::value::Value;
+    /// # async fn example() -> Result<(), ClientError> {
+    /// let client = Client::new(["http://127.0.0.1:4000"])?.with_session();
+    /// client.put("cart", Value::text("3 apples")).await?;
+    /// let stale = ReadOptions { consistency: Consistency::Stale, ..ReadOptions::default() };
+    /// let cart = client.get_with("cart", &stale).await?; // by any replica, and never older than that
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_session(mut self) -> Self {
+        self.seen = Some(Arc::default());
+        self
     }
 
     /// The same client with another timeout for every call, from 1 ms to 60 s; 5 s is the default.
@@ -150,7 +189,7 @@ impl Client {
     pub async fn put(&self, key: &str, value: Value) -> Result<WriteBody, ClientError> {
         let mut request = Request::kv(Method::PUT, key);
         request.value = Some(&value);
-        self.send(request).await?.body()
+        self.send(request).await?.written()
     }
 
     /// Writes `value` under `key` as `options` say. If their condition does not hold, the error has the
@@ -164,7 +203,7 @@ impl Client {
         let mut request = Request::kv(Method::PUT, key);
         request.value = Some(&value);
         request.options = Some(options);
-        self.send(request).await?.body()
+        self.send(request).await?.written()
     }
 
     /// Removes `key` as `options` say, as [`Client::put_with`] writes.
@@ -175,28 +214,60 @@ impl Client {
     ) -> Result<WriteBody, ClientError> {
         let mut request = Request::kv(Method::DELETE, key);
         request.options = Some(options);
-        self.send(request).await?.body()
+        self.send(request).await?.written()
     }
 
     /// Removes `key`; the answer's `existed` says whether it was there.
     pub async fn delete(&self, key: &str) -> Result<WriteBody, ClientError> {
-        self.send(Request::kv(Method::DELETE, key)).await?.body()
+        self.send(Request::kv(Method::DELETE, key)).await?.written()
     }
 
     /// Reads `key`, seeing every write that was answered before.
     pub async fn get(&self, key: &str) -> Result<Option<Item>, ClientError> {
-        self.get_with(key, Consistency::Linearizable).await
+        self.get_with(key, &ReadOptions::default()).await
     }
 
-    /// Reads `key` as fresh as `consistency` says.
+    /// Reads `key` as `options` say.
     pub async fn get_with(
         &self,
         key: &str,
-        consistency: Consistency,
+        options: &ReadOptions,
     ) -> Result<Option<Item>, ClientError> {
         let mut request = Request::kv(Method::GET, key);
+        let mut consistency = options.consistency;
+        request.at_least.clone_from(&options.at_least);
+        if consistency == Consistency::Stale {
+            self.ask_for_seen(&mut request.at_least);
+            // So many groups that a header can't name them all.
+            if request.at_least.len() > MIN_INDEXES_MAX {
+                consistency = Consistency::Linearizable;
+                request.at_least.clone_from(&options.at_least);
+            }
+        }
         request.query.extend([("raw", "true"), ("consistency", consistency.name())]);
         self.send(request).await?.item()
+    }
+
+    /// Adds what this session has seen.
+    fn ask_for_seen(&self, at_least: &mut Vec<GroupIndex>) {
+        let Some(seen) = &self.seen else { return };
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (group, index) in &*seen {
+            match at_least.iter_mut().find(|at| at.group == *group) {
+                Some(at) => at.index = at.index.max(*index),
+                None => at_least.push(GroupIndex { group: Arc::clone(group), index: *index }),
+            }
+        }
+    }
+
+    /// Takes note of how far the groups have come that an answer tells of.
+    fn note(&self, answer: &Answer) {
+        let Some(seen) = &self.seen else { return };
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for GroupIndex { group, index } in answer.positions() {
+            let newest = seen.entry(group).or_default();
+            *newest = index.max(*newest);
+        }
     }
 
     /// Where `key` lives; only a coordinator knows.
@@ -251,6 +322,7 @@ impl Client {
             match answer.and_then(Answer::accepted) {
                 Ok(answer) => {
                     self.preferred.store(at, Ordering::Relaxed);
+                    self.note(&answer);
                     return Ok(answer);
                 }
                 Err(error) => {
@@ -298,6 +370,10 @@ impl Client {
         let key = request.options.and_then(|options| options.idempotency_key.as_ref());
         if let Some(key) = key {
             builder = builder.header(HEADER_IDEMPOTENCY_KEY, key.as_str());
+        }
+        if !request.at_least.is_empty() {
+            let at_least: Vec<_> = request.at_least.iter().map(GroupIndex::to_string).collect();
+            builder = builder.header(HEADER_MIN_INDEX, at_least.join(", "));
         }
         builder = match request.options.and_then(|options| options.condition.as_ref()) {
             None => builder,

@@ -43,6 +43,9 @@ async fn put_get_and_del_do_what_they_say() {
 
     let put = json_of(&sage(&["put", "greeting", "again", "-o", "json"]).await, 0);
     assert_eq!(put["ok"], json!(true), "{put}");
+    let index = put["index"].as_str().expect("where it stands");
+    let read = sage(&["get", "greeting", "--consistency", "stale", "--min-index", index]).await;
+    assert_eq!((read.code, read.stdout.as_str()), (Some(0), "again\n"), "{read:?}");
     let deleted = json_of(&sage(&["del", "greeting", "-o", "json"]).await, 0);
     assert_eq!(deleted["existed"], json!(true), "{deleted}");
 

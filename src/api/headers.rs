@@ -47,22 +47,17 @@ pub(super) fn at_least(headers: &HeaderMap) -> Result<Vec<GroupIndex>, Error> {
     let name = HeaderName::from_static(HEADER_MIN_INDEX);
     let Some(text) = single(headers, &name)? else { return Ok(Vec::new()) };
     let bad = |reason| invalid(name.as_str(), reason);
-    let expected = "expected <group>:<index> as in x-sage-index, several with commas";
     let mut positions: Vec<GroupIndex> = Vec::new();
     for position in text.split(',').map(str::trim) {
-        let (group, index) = position.rsplit_once(':').ok_or_else(|| bad(expected))?;
-        let digits = index.bytes().all(|byte| byte.is_ascii_digit());
-        let index = index.parse().ok().filter(|_| digits).ok_or_else(|| bad(expected))?;
-        if group.is_empty() {
-            return Err(bad(expected));
-        }
+        let expected = "expected <group>:<index> as in x-sage-index, several with commas";
+        let position: GroupIndex = position.parse().map_err(|_| bad(expected))?;
         if positions.len() >= MIN_INDEXES_MAX {
             return Err(bad("too many positions"));
         }
-        if positions.iter().any(|earlier| *earlier.group == *group) {
+        if positions.iter().any(|earlier| earlier.group == position.group) {
             return Err(bad("a group is named twice"));
         }
-        positions.push(GroupIndex { group: group.into(), index });
+        positions.push(position);
     }
     Ok(positions)
 }

@@ -146,6 +146,7 @@ fn write_body(written: &Written, existed: Option<bool>) -> WriteBody {
         ts: written.ts,
         version: written.version,
         existed,
+        index: None,
     }
 }
 
@@ -164,7 +165,7 @@ fn raw_value(item: &Item) -> Response {
 }
 
 fn set_index(headers: &mut HeaderMap, at: &GroupIndex) {
-    set(headers, HeaderName::from_static(HEADER_INDEX), &format!("{}:{}", at.group, at.index));
+    set(headers, HeaderName::from_static(HEADER_INDEX), &at.to_string());
 }
 
 fn set_etag(headers: &mut HeaderMap, version: Version) {

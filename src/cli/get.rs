@@ -5,14 +5,16 @@ use clap::{Args, ValueEnum};
 use crate::cli::Ending;
 use crate::cli::output::{Format, print_bytes, print_line};
 use crate::cli::remote::RemoteArgs;
+use crate::client::ReadOptions;
 use crate::types::http::GetBody;
-use crate::types::kv::Consistency;
+use crate::types::kv::{Consistency, GroupIndex};
 use crate::types::value::ValueKind;
 
 const EXAMPLE: &str = "\
 Example: the bare value, and everything about it
   sage get greeting
   sage get greeting -o json
+  sage get greeting --consistency stale --min-index shard-4101:17
   sage get logo > logo.png";
 
 /// Print a value; exits with 1 if there is none
@@ -30,6 +32,10 @@ pub(super) struct GetArgs {
         default_value = "linearizable"
     )]
     consistency: Level,
+    /// See at least this state of the key's group, as `sage put -o json` tells it; may be repeated for
+    /// several groups
+    #[arg(long, env = "SAGE_MIN_INDEX", value_name = "GROUP:INDEX", value_delimiter = ',')]
+    min_index: Vec<GroupIndex>,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -57,7 +63,9 @@ impl From<Level> for Consistency {
 
 impl GetArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
-        let found = self.remote.client()?.get_with(&self.key, self.consistency.into()).await?;
+        let options =
+            ReadOptions { consistency: self.consistency.into(), at_least: self.min_index };
+        let found = self.remote.client()?.get_with(&self.key, &options).await?;
         match (&found, self.remote.form.output) {
             (None, Format::Text) => (),
             (None, Format::Json) => print_line(GetBody::NOT_FOUND)?,

@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 
 use crate::client::error::ClientError;
 use crate::types::http::{
-    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ErrorBody, GetBody, HEADER_TS,
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ErrorBody, GetBody, HEADER_INDEX, HEADER_TS,
+    WriteBody,
 };
 use crate::types::item::Item;
+use crate::types::kv::GroupIndex;
 use crate::types::limits::ANSWER_BYTES_MAX;
 use crate::types::value::{Value, ValueKind};
 
@@ -89,6 +91,19 @@ impl Answer {
             Ok(value) => Ok(Some(Item { value, ts, version })),
             Err(error) => Err(self.odd(error.to_string())),
         }
+    }
+
+    /// What a write came to.
+    pub(super) fn written(&self) -> Result<WriteBody, ClientError> {
+        let mut body: WriteBody = self.body()?;
+        body.index = self.header(HEADER_INDEX).map(str::to_owned);
+        Ok(body)
+    }
+
+    /// The states that it tells of.
+    pub(super) fn positions(&self) -> impl Iterator<Item = GroupIndex> + '_ {
+        let positions = self.header(HEADER_INDEX).unwrap_or_default().split(',');
+        positions.filter_map(|position| position.trim().parse().ok())
     }
 
     fn says_not_found(&self) -> bool {

@@ -81,6 +81,10 @@ pub struct WriteBody {
     /// On `DELETE`: whether the key had a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existed: Option<bool>,
+    /// Where it stands in its group's log, `<group>:<index>`: for [`HEADER_MIN_INDEX`]. A server says it in
+    /// [`HEADER_INDEX`]; our client puts it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
 }
 
 /// Body of a `GET` that found the key. One that did not is `{"found":false}`.

@@ -1,6 +1,8 @@
 //! What a client may ask of a key-value store, and what it is told: the vocabulary of the trait
 //! `api::Kv`, whichever process answers.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -117,6 +119,29 @@ pub struct GroupIndex {
     pub index: Index,
 }
 
+impl fmt::Display for GroupIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.group, self.index)
+    }
+}
+
+/// The text is no position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected <group>:<index>, as in x-sage-index")]
+pub struct GroupIndexError;
+
+impl FromStr for GroupIndex {
+    type Err = GroupIndexError;
+
+    fn from_str(text: &str) -> Result<Self, GroupIndexError> {
+        // A group's name may have a colon too.
+        let (group, index) = text.rsplit_once(':').ok_or(GroupIndexError)?;
+        let digits = index.bytes().all(|byte| byte.is_ascii_digit());
+        let index = index.parse().ok().filter(|_| digits && !group.is_empty());
+        Ok(Self { group: group.into(), index: index.ok_or(GroupIndexError)? })
+    }
+}
+
 /// A write took effect and is durable as promised.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Written {
@@ -144,4 +169,21 @@ pub struct Read {
     /// For stale reads: how old the state may be, in milliseconds; `None` when the replica has not
     /// heard from a leader since it started.
     pub lag_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_a_group_and_an_index() {
+        for (text, group, index) in [("g:1", "g", 1), ("a:b:0", "a:b", 0)] {
+            let position: GroupIndex = text.parse().expect(text);
+            assert_eq!((&*position.group, position.index), (group, index));
+            assert_eq!(position.to_string(), text);
+        }
+        for bad in ["", "g", "g:", ":1", "g:-1", "g:+1", "g:1 ", "g:99999999999999999999"] {
+            assert_eq!(bad.parse::<GroupIndex>(), Err(GroupIndexError), "{bad:?}");
+        }
+    }
 }

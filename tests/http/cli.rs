@@ -56,6 +56,9 @@ async fn a_value_is_put_got_and_deleted() {
     for level in ["linearizable", "lease", "stale"] {
         assert_eq!(ended(&run(&["get", "k", "--consistency", level]).await, 0), "hello\n");
     }
+    assert_eq!(ended(&run(&["get", "k", "--min-index", "fake:1,b:9"]).await, 0), "hello\n");
+    failed(&run(&["get", "k", "--min-index", "fake:2"]).await);
+    failed(&run(&["get", "k", "--min-index", "fake"]).await);
     assert_eq!(ended(&run(&["del", "k"]).await, 0), "ok (deleted)\n");
     assert_eq!(ended(&run(&["del", "k"]).await, 0), "ok (was not there)\n");
     let missing = run(&["get", "k"]).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use sagedb::api::Options;
-use sagedb::client::{Client, ClientError, ScanOptions};
+use sagedb::client::{Client, ClientError, ReadOptions, ScanOptions};
 use sagedb::types::error::{Error, WriteOutcome};
 use sagedb::types::http::Role;
 use sagedb::types::kv::Consistency;
@@ -87,7 +87,8 @@ async fn values_of_every_kind_come_back_as_they_were_stored() {
         let item = client.get("{a} &=+%\u{e9}").await.expect("read").expect("found");
         assert_eq!((item.value, item.version, item.ts), (value, written.version, written.ts));
     }
-    let stale = client.get_with("{a} &=+%\u{e9}", Consistency::Stale).await.expect("read");
+    let stale = ReadOptions { consistency: Consistency::Stale, ..ReadOptions::default() };
+    let stale = client.get_with("{a} &=+%\u{e9}", &stale).await.expect("read");
     assert!(stale.is_some());
     assert_eq!(client.delete("{a} &=+%\u{e9}").await.expect("deleted").existed, Some(true));
     assert_eq!(client.delete("{a} &=+%\u{e9}").await.expect("deleted").existed, Some(false));
@@ -122,6 +123,27 @@ async fn keys_are_listed_a_page_at_a_time_or_all_in_one_stream() {
     assert_eq!((client.count("key+").await, client.count("").await), (Ok(3), Ok(4)));
     let unequal = client.scan(&ScanOptions::default(), bare.cursor.as_deref()).await;
     assert!(matches!(unequal, Err(ClientError::Api { status: 400, .. })), "{unequal:?}");
+}
+
+/// The second server stands for a replica that is behind.
+#[tokio::test]
+async fn a_session_never_reads_what_is_older_than_what_it_has_seen() {
+    let (first, second) = (working().await, working().await);
+    let client = client([&first.base, &second.base]);
+    let session = client.clone().with_session();
+    let written = session.put("a", Value::text("new")).await.expect("written");
+    assert_eq!(written.index.as_deref(), Some("fake:1"));
+    let at_least = vec![written.index.expect("a position").parse().expect("a position")];
+    let stale = ReadOptions { consistency: Consistency::Stale, ..ReadOptions::default() };
+    assert!(session.get_with("a", &stale).await.expect("read").is_some());
+    drop(first);
+    assert_eq!(client.get_with("a", &stale).await, Ok(None), "without a session");
+    for (client, options) in
+        [(&session, &stale), (&client, &ReadOptions { at_least, ..stale.clone() })]
+    {
+        let refused = client.get_with("a", options).await;
+        assert!(refused.is_err(), "{refused:?}");
+    }
 }
 
 #[tokio::test]
