@@ -49,7 +49,7 @@ use crate::types::error::WriteOutcome;
 use crate::types::http::{
     CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HEADER_IDEMPOTENCY_KEY,
     HEADER_MIN_INDEX, HealthBody, PATH_CLUSTER, PATH_HEALTH, PATH_KV, PATH_READY, PATH_ROUTE,
-    PATH_STATUS, ReadyBody, RouteBody, ShardStatus, WriteBody,
+    PATH_STATUS, PATH_TOUCH, ReadyBody, RouteBody, ShardStatus, WriteBody,
 };
 use crate::types::ids::Index;
 use crate::types::item::Item;
@@ -99,6 +99,8 @@ pub struct WriteOptions {
     /// The name of this write: under it, it takes effect once and has one answer, however often it is
     /// sent within ten minutes. So it is also sent to the next server when an answer is lost.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// How long the value lasts, from 1 ms to 365 days; for ever if it is not said. Of puts only.
+    pub ttl: Option<Duration>,
 }
 
 /// How a key is read. The default sees every write that was answered before.
@@ -200,9 +202,27 @@ impl Client {
         value: Value,
         options: &WriteOptions,
     ) -> Result<WriteBody, ClientError> {
+        let ttl = options.ttl.map(as_text);
         let mut request = Request::kv(Method::PUT, key);
         request.value = Some(&value);
         request.options = Some(options);
+        request.query.extend(ttl.as_deref().map(|ttl| ("ttl", ttl)));
+        self.send(request).await?.written()
+    }
+
+    /// Lets the value that `key` has last for `ttl` from now on, or for ever; its version stays. If there
+    /// is none, the error has the code `key_not_found`. The condition and the name of `options` count as
+    /// in [`Client::put_with`].
+    pub async fn touch(
+        &self,
+        key: &str,
+        ttl: Option<Duration>,
+        options: &WriteOptions,
+    ) -> Result<WriteBody, ClientError> {
+        let ttl = ttl.map_or_else(|| "none".to_owned(), as_text);
+        let mut request = Request { path: PATH_TOUCH, ..Request::kv(Method::POST, key) };
+        request.options = Some(options);
+        request.query.push(("ttl", &ttl));
         self.send(request).await?.written()
     }
 
@@ -389,4 +409,9 @@ impl Client {
         let response = builder.send().await.map_err(failed)?;
         Answer::read(response, url, write, self.timeout).await
     }
+}
+
+/// As a server reads it.
+fn as_text(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
 }

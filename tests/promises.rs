@@ -17,6 +17,7 @@ mod dev;
 #[cfg(feature = "planted-bugs")]
 mod differing_replica;
 mod exactly_once;
+mod expiry;
 mod failover;
 mod fast_failover;
 mod forming;

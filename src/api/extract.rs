@@ -13,7 +13,8 @@ use crate::types::error::Error;
 use crate::types::key::Key;
 use crate::types::kv::Consistency;
 use crate::types::limits::{
-    KEY_BYTES_MAX, REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, SCAN_LIMIT_DEFAULT, SCAN_LIMIT_MAX,
+    KEY_BYTES_MAX, REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, SCAN_LIMIT_DEFAULT,
+    SCAN_LIMIT_MAX, TTL_MAX,
 };
 use crate::types::scan::Cursor;
 use crate::types::units::parse_duration;
@@ -41,9 +42,9 @@ pub(super) const REVERSE: &str = "reverse";
 pub(super) const KEYS_ONLY: &str = "keys_only";
 /// Where the page before ended.
 pub(super) const CURSOR: &str = "cursor";
+/// How long a value lasts.
+pub(super) const TTL: &str = "ttl";
 
-/// Parameters of the contract that this version refuses with a word of its own.
-const NOT_BUILT_PARAMETERS: &[&str] = &["ttl"];
 /// The most characters of a parameter's name that an error repeats.
 const NAME_CHARS_SHOWN: usize = 64;
 
@@ -60,9 +61,6 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = String::from_utf8(decode(name)?)
                 .map_err(|_| Error::InvalidUtf8("the name of a parameter".into()))?;
-            if NOT_BUILT_PARAMETERS.contains(&name.as_str()) {
-                return Err(invalid(&name, "not supported by this version"));
-            }
             if !accepted.contains(&name.as_str()) {
                 let known = accepted.join(", ");
                 return Err(invalid(&name, format!("unknown; accepted here: {known}")));
@@ -92,6 +90,27 @@ impl Query {
             return Err(invalid(TIMEOUT, format!("out of range; more than 0, at most {max}s")));
         }
         Ok(Deadline::after(timeout))
+    }
+
+    /// How long the value lasts, in milliseconds, if that is said.
+    pub(super) fn ttl_ms(&self) -> Result<Option<u64>, Error> {
+        let Some(text) = self.text(TTL)? else { return Ok(None) };
+        let ttl = parse_duration(text).map_err(|error| invalid(TTL, error.to_string()))?;
+        if ttl.is_zero() || ttl > TTL_MAX {
+            let days = TTL_MAX.as_secs() / (24 * 60 * 60);
+            return Err(invalid(TTL, format!("out of range; more than 0, at most {days}d")));
+        }
+        Ok(Some(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long a value that is there lasts from now on: [`Query::ttl_ms`], which must be there, or `none`
+    /// for ever.
+    pub(super) fn new_ttl_ms(&self) -> Result<Option<u64>, Error> {
+        match self.text(TTL)? {
+            None => Err(invalid(TTL, "required; a duration, or none for ever")),
+            Some("none") => Ok(None),
+            Some(_) => self.ttl_ms(),
+        }
     }
 
     /// How fresh the read must be.
@@ -239,7 +258,6 @@ mod tests {
         assert_eq!(name("key=a&Key=b"), "Key");
         assert_eq!(name("key=a&key=a"), "key");
         assert_eq!(name("key=a&k%65y=b"), "key");
-        assert_eq!(name("key=a&ttl=3s"), "ttl");
         assert_eq!(name("=a"), "");
         assert_eq!(name(&"x".repeat(1000)).len(), NAME_CHARS_SHOWN);
     }
@@ -254,6 +272,26 @@ mod tests {
         for bad in ["0s", "61s", "5", "", "-1s", "%ff", "1e3s"] {
             assert!(left(&format!("timeout={bad}")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_time_to_live_is_bounded() {
+        let query = |query: &str| {
+            let uri = format!("/kv?{query}").parse().expect("a URI");
+            Query::parse(&uri, &[TTL]).expect("known")
+        };
+        for (text, ttl_ms) in [("1ms", 1), ("30s", 30_000), ("365d", 31_536_000_000)] {
+            let given = query(&format!("ttl={text}"));
+            assert_eq!((given.ttl_ms(), given.new_ttl_ms()), (Ok(Some(ttl_ms)), Ok(Some(ttl_ms))));
+        }
+        for bad in ["0s", "366d", "8761h", "30", "", "-1s", "1w", "99999999999999999999d"] {
+            let given = query(&format!("ttl={bad}"));
+            assert!(given.ttl_ms().is_err() && given.new_ttl_ms().is_err(), "{bad}");
+        }
+        assert_eq!(query("").ttl_ms(), Ok(None));
+        assert!(query("").new_ttl_ms().is_err(), "it must be said");
+        assert!(query("ttl=none").ttl_ms().is_err());
+        assert_eq!(query("ttl=none").new_ttl_ms(), Ok(None));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `PUT`, `GET` and `DELETE` of one key, over any [`Kv`].
+//! `PUT`, `GET` and `DELETE` of one key, and another time to live for it, over any [`Kv`].
 //!
 //! Each handler reads the request, asks the store within the deadline, and turns the reply into
 //! HTTP. The deadline is kept here even if the store does not keep it: then a write's fate is
@@ -16,15 +16,15 @@ use tokio::time::timeout_at;
 use crate::api::Kv;
 use crate::api::body;
 use crate::api::error::{About, json, not_modified, plain, refuse};
-use crate::api::extract::{CONSISTENCY, KEY, Query, RAW, TIMEOUT, with_margin};
+use crate::api::extract::{CONSISTENCY, KEY, Query, RAW, TIMEOUT, TTL, with_margin};
 use crate::api::headers::{at_least, condition, idempotency_key, unless, value_kind};
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{
-    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, GetBody, HEADER_INDEX, HEADER_LAG, HEADER_TS,
-    WriteBody,
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, GetBody, HEADER_EXPIRES, HEADER_INDEX, HEADER_LAG,
+    HEADER_TS, WriteBody,
 };
 use crate::types::item::{Item, Version};
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
@@ -38,8 +38,8 @@ pub(super) async fn put<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Re
 }
 
 async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
-    let (key, deadline) = (query.key()?, query.deadline()?);
+    let query = Query::parse(request.uri(), &[KEY, TTL, TIMEOUT])?;
+    let (key, deadline, ttl_ms) = (query.key()?, query.deadline()?, query.ttl_ms()?);
     let condition = condition(request.headers())?;
     let once = idempotency_key(request.headers())?.map(Once::Key);
     let kind = value_kind(request.headers())?;
@@ -47,14 +47,43 @@ async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let body = request.into_body();
     let held = body::read(body, shared.max_value_bytes, &shared.body_budget, deadline).await?;
     let value = Value::new(kind, held.data)?;
-    let put = KeyWrite { key, condition, write: Write::Put { value } };
+    let put = match ttl_ms {
+        None => Write::Put { value },
+        Some(ttl_ms) => Write::PutFor { value, ttl_ms },
+    };
+    let put = KeyWrite { key, condition, write: put };
     let request = KvRequest::Write { write: put, once };
     let written = write(&*shared.face, request, deadline).await?;
-    let mut response = json(StatusCode::OK, &write_body(&written, None));
+    drop(held.permit);
+    Ok(has_value(&written))
+}
+
+/// What there is after a put or a touch.
+fn has_value(written: &Written) -> Response {
+    let mut response = json(StatusCode::OK, &write_body(written, None));
     set_index(response.headers_mut(), &written.at);
     set_etag(response.headers_mut(), written.version);
-    drop(held.permit);
-    Ok(response)
+    response
+}
+
+/// `POST /kv/touch`.
+pub(super) async fn touch<K: Kv>(
+    State(shared): State<Arc<Shared<K>>>,
+    request: Request,
+) -> Response {
+    try_touch(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Write))
+}
+
+async fn try_touch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
+    let query = Query::parse(request.uri(), &[KEY, TTL, TIMEOUT])?;
+    let (key, deadline, ttl_ms) = (query.key()?, query.deadline()?, query.new_ttl_ms()?);
+    let condition = condition(request.headers())?;
+    let once = idempotency_key(request.headers())?.map(Once::Key);
+    let touch = KeyWrite { key, condition, write: Write::Touch { ttl_ms } };
+    let request = KvRequest::Write { write: touch, once };
+    let _place = shared.admit()?;
+    let written = write(&*shared.face, request, deadline).await?;
+    Ok(has_value(&written))
 }
 
 /// `DELETE /kv`.
@@ -145,6 +174,7 @@ fn write_body(written: &Written, existed: Option<bool>) -> WriteBody {
         quorum: written.quorum,
         ts: written.ts,
         version: written.version,
+        expires: written.expires,
         existed,
         index: None,
     }
@@ -161,6 +191,9 @@ fn raw_value(item: &Item) -> Response {
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     set(headers, HeaderName::from_static(HEADER_TS), &item.ts.to_string());
+    if let Some(expires) = item.expires {
+        set(headers, HeaderName::from_static(HEADER_EXPIRES), &expires.to_string());
+    }
     response
 }
 

@@ -9,7 +9,7 @@
 //! extract  the query, strictly: unknown or repeated parameters are refused, never ignored
 //! headers  conditions, names of writes, positions, likewise
 //! body     the value, bounded in bytes and time
-//! kv       the three handlers: Kv::call within the deadline, and its reply as HTTP
+//! kv       the handlers of one key: Kv::call within the deadline, and its reply as HTTP
 //! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next; Kv::delete_span
 //! metrics  /metrics
 //! status   /health /ready /status /stats /cluster /route
@@ -19,8 +19,7 @@
 //!
 //! Promises: every answer has a JSON body (or the bare value with `raw=true`); every request ends
 //! within its deadline, even if the store does not; a write that may have been taken is never
-//! called refused. Refuses what it would otherwise have to ignore: times to live are an error
-//! until they are built.
+//! called refused. Refuses what it would otherwise have to ignore.
 //!
 //! Knows neither Raft nor the ring, opens no socket and holds no state but two budgets.
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::map_request;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +22,7 @@ use crate::rpc;
 use crate::types::error::Error;
 use crate::types::http::{
     PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_KEYS, PATH_KV, PATH_METRICS, PATH_READY,
-    PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS,
+    PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS, PATH_TOUCH,
 };
 use crate::types::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SCANS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT,
@@ -152,6 +152,7 @@ pub fn refusing_router(reason: String) -> Router {
 fn kv_routes<K: Kv>() -> Router<Arc<Shared<K>>> {
     Router::new()
         .route(PATH_KV, get(kv::get::<K>).put(kv::put::<K>).delete(kv::delete::<K>))
+        .route(PATH_TOUCH, post(kv::touch::<K>))
         .route(PATH_KEYS, get(keys::list::<K>).delete(keys::delete::<K>))
         .route(PATH_COUNT, get(keys::count::<K>))
 }

@@ -270,6 +270,7 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         | Error::KeyTooLarge { .. }
         | Error::ValueTooLarge { .. }
         | Error::IdempotencyKeyReused
+        | Error::KeyNotFound
         | Error::NoSession
         | Error::NoRoom(_) => false,
     }

@@ -51,7 +51,8 @@ impl DelArgs {
             return Ok(Ending::Done);
         };
         let condition = self.if_version.map(|version| Condition::Version(vec![version]));
-        let options = WriteOptions { condition, idempotency_key: self.idempotency_key };
+        let idempotency_key = self.idempotency_key;
+        let options = WriteOptions { condition, idempotency_key, ttl: None };
         let written = match client.delete_with(key, &options).await {
             Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,

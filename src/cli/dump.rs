@@ -131,6 +131,10 @@ fn payload(entry: &Entry) -> String {
         Action::Once { once, write: KeyWrite { key, condition, write } } => {
             format!("{}, once: {}", key_write(key, condition.as_ref(), write), name(once))
         }
+        Action::Write(KeyWrite { key, condition, write }) => {
+            key_write(key, condition.as_ref(), write)
+        }
+        Action::Expire => "expire".into(),
         Action::DeleteSpan { span, limit, once } => {
             let [from, to] = [Some(&span.from), span.to.as_ref()]
                 .map(|end| end.map(|end| String::from_utf8_lossy(end)).unwrap_or_default());
@@ -155,6 +159,11 @@ fn key_write(key: &Key, condition: Option<&Condition>, write: &Write) -> String 
     let what = match write {
         Write::Put { value } => format!("put {key:?} {}", preview(value)),
         Write::Delete => format!("delete {key:?}"),
+        Write::PutFor { value, ttl_ms } => {
+            format!("put {key:?} {} for {ttl_ms} ms", preview(value))
+        }
+        Write::Touch { ttl_ms: Some(ttl_ms) } => format!("touch {key:?} for {ttl_ms} ms"),
+        Write::Touch { ttl_ms: None } => format!("touch {key:?} for ever"),
     };
     match condition {
         Some(condition) => format!("{what} if {condition:?}"),

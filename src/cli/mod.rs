@@ -22,6 +22,7 @@ mod route;
 mod scan;
 mod shard;
 mod status;
+mod touch;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,8 @@ enum Command {
     Put(put::PutArgs),
     /// Print a value
     Get(get::GetArgs),
+    /// Let a value last for another while
+    Touch(touch::TouchArgs),
     /// Delete a key
     Del(del::DelArgs),
     /// List keys and values in order
@@ -133,6 +136,7 @@ async fn carry_out(command: Command) -> anyhow::Result<Ending> {
         Command::Coordinator(args) => args.run().await,
         Command::Put(args) => args.run().await,
         Command::Get(args) => args.run().await,
+        Command::Touch(args) => args.run().await,
         Command::Del(args) => args.run().await,
         Command::Scan(args) => args.run().await,
         Command::Count(args) => args.run().await,

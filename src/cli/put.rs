@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -16,6 +17,7 @@ use crate::types::command::Condition;
 use crate::types::item::Version;
 use crate::types::limits::VALUE_BYTES_MAX;
 use crate::types::once::IdempotencyKey;
+use crate::types::units::parse_duration;
 use crate::types::value::{Value, ValueError, ValueKind};
 
 const EXAMPLE: &str = "\
@@ -25,6 +27,7 @@ Example: text, JSON, a file as it is, and only what nobody else has written mean
   sage put logo --bytes --file logo.png
   date | sage put today -
   sage put greeting hi --if-version 17
+  sage put session:7 open --ttl 30m
   sage put order:7 paid --idempotency-key 8e03978e";
 
 /// Store a value: text, or what --json or --bytes says
@@ -59,6 +62,9 @@ pub(super) struct PutArgs {
     /// A name for this write: sent again under it within ten minutes, it takes effect once
     #[arg(long, env = "SAGE_IDEMPOTENCY_KEY", value_name = "NAME", value_parser = IdempotencyKey::new)]
     idempotency_key: Option<IdempotencyKey>,
+    /// How long it lasts, like 30s, 12h or 7d; for ever if not given
+    #[arg(long, env = "SAGE_TTL", value_name = "DURATION", value_parser = parse_duration)]
+    ttl: Option<Duration>,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -72,7 +78,8 @@ impl PutArgs {
             (None, true) => Some(Condition::Absent),
             (None, false) => None,
         };
-        let options = WriteOptions { condition, idempotency_key: self.idempotency_key.clone() };
+        let idempotency_key = self.idempotency_key.clone();
+        let options = WriteOptions { condition, idempotency_key, ttl: self.ttl };
         let written = match client.put_with(&self.key, value, &options).await {
             Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::client::error::ClientError;
 use crate::types::http::{
-    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ErrorBody, GetBody, HEADER_INDEX, HEADER_TS,
-    WriteBody,
+    CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ErrorBody, GetBody, HEADER_EXPIRES, HEADER_INDEX,
+    HEADER_TS, WriteBody,
 };
 use crate::types::item::Item;
 use crate::types::kv::GroupIndex;
@@ -87,8 +87,12 @@ impl Answer {
         let (Some(Ok(version)), Some(Ok(ts))) = (version, ts) else {
             return Err(self.odd("a value without its version or time"));
         };
+        let expires = self.header(HEADER_EXPIRES).map(str::parse).transpose();
+        let Ok(expires) = expires else {
+            return Err(self.odd("a value with an odd time of expiry"));
+        };
         match Value::new(kind, self.body.clone()) {
-            Ok(value) => Ok(Some(Item { value, ts, version })),
+            Ok(value) => Ok(Some(Item { value, ts, version, expires })),
             Err(error) => Err(self.odd(error.to_string())),
         }
     }

@@ -84,7 +84,9 @@ impl ClientError {
     /// Whether this is what the group made of a write with an idempotency key: then it holds for every
     /// attempt to send it.
     pub(super) fn is_settled(&self) -> bool {
-        let settled = |code: &str| matches!(code, "version_mismatch" | "idempotency_key_reused");
+        let settled = |code: &str| {
+            matches!(code, "version_mismatch" | "idempotency_key_reused" | "key_not_found")
+        };
         matches!(self, Self::Api { code, .. } if settled(code))
     }
 

@@ -122,7 +122,7 @@ impl Client {
 
 /// What an item of a page says, or what is wrong with it.
 fn listed(item: ItemBody) -> Result<Listed, String> {
-    let ItemBody { key, value, encoding, ts, version } = item;
+    let ItemBody { key, value, encoding, ts, version, expires } = item;
     let key = Key::new(key).map_err(|error| error.to_string())?;
     let value = value.map(|json| {
         let text = || serde_json::from_str::<String>(json.get()).map_err(|error| error.to_string());
@@ -135,5 +135,5 @@ fn listed(item: ItemBody) -> Result<Listed, String> {
             None => Ok(Value { kind: ValueKind::Json, data: json.get().to_owned().into() }),
         }
     });
-    Ok(Listed { key, value: value.transpose()?, ts, version })
+    Ok(Listed { key, value: value.transpose()?, ts, version, expires })
 }

@@ -86,7 +86,7 @@ async fn step<P: Peers>(
         let errand = Errand { need: Need::NamedWrite, request: &request, read: outcome };
         return match shared.ask(roster, &errand, deadline).await? {
             Outcome::Deleted { index, keys, more } => Ok((index, keys, more)),
-            Outcome::Again(Answer { index, result: Settled::Deleted { keys, more }, .. }) => {
+            Outcome::Again(Answer { result: Settled::Deleted { index, keys, more }, .. }) => {
                 Ok((index, keys, more))
             }
             Outcome::NoSession => {

@@ -150,7 +150,8 @@ mod tests {
         let inside = |key: &&Key| {
             *span.from <= *key.as_bytes() && span.to.as_ref().is_none_or(|to| key.as_bytes() < to)
         };
-        let listed = |key: &Key| Listed { key: key.clone(), value: None, ts: 0, version: 1 };
+        let listed =
+            |key: &Key| Listed { key: key.clone(), value: None, ts: 0, version: 1, expires: None };
         let mut items: Vec<Listed> = keys.iter().filter(inside).map(listed).collect();
         if reverse {
             items.reverse();

@@ -202,7 +202,8 @@ fn checkpoints(count: usize) -> Request {
 
 /// The smallest keys without values that one group may give at a time, and so many more.
 fn part(more: usize) -> Reply {
-    let listed = Listed { key: Key::new("k").unwrap(), value: None, ts: 0, version: 0 };
+    let listed =
+        Listed { key: Key::new("k").unwrap(), value: None, ts: 0, version: 0, expires: None };
     let items = vec![listed; SCAN_PART_KEYS_MAX + more];
     let at = GroupIndex { group: "g".into(), index: 0 };
     let found = Found::Page { items, more: true };

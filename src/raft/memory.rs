@@ -11,6 +11,10 @@
 //!   of `held` bytes one of `asked` raises U by `asked - held` at most, or not at all if that is
 //!   less than nothing. It is admitted only if U stays within the budget, or is not raised.
 //!
+//! - A touch may give an item a place in the order of expiry, whichever item that is by then. It counts
+//!   for that much, and is admitted where the item has such a place already: it may turn out that a put
+//!   on its way takes it away and the touch gives it again, beyond the budget by as much.
+//!
 //! Hence a put that makes its key no larger is never refused, nor is a delete; and a put may be
 //! refused early, by as much as is on its way. The map can be larger than the budget only if it
 //! was so when this replica began to lead: another leader had a larger one.
@@ -23,14 +27,13 @@ use openraft::async_runtime::watch::WatchReceiver;
 use crate::raft::replica::{Replica, lock};
 use crate::raft::state_machine::Published;
 use crate::raft::wire;
-use crate::store::state::{State, WrongShard, memory_of};
+use crate::store::state::{EXPIRY_OVERHEAD_BYTES, State, WrongShard, memory_of};
 use crate::types::command::{Action, KeyWrite, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::{Error, Space};
 use crate::types::ids::{LogId, NodeId, Vote};
 use crate::types::key::Key;
 use crate::types::limits::MEMORY_FREE_PERCENT;
-use crate::types::value::Value;
 
 /// What the map of one replica may take, and what is on its way into it.
 #[derive(Debug)]
@@ -45,6 +48,15 @@ struct Ledger {
     on_the_way: u64,
     /// The most that was refused since there was room for everybody.
     refused: Option<u64>,
+}
+
+/// What a command adds to the map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Adds {
+    /// An item of so many bytes.
+    Item(u64),
+    /// A place in the order of expiry, for the item that is there by then.
+    Expiry,
 }
 
 /// The room that a put has been given; dropped when the log has settled what becomes of it.
@@ -69,17 +81,20 @@ impl Replica {
         action: &Action,
         deadline: Deadline,
     ) -> Result<Option<Room>, Error> {
-        let (key, value) = match action {
-            Action::Put { key, value }
-            | Action::Conditional { key, write: Write::Put { value }, .. }
-            | Action::Once { write: KeyWrite { key, write: Write::Put { value }, .. }, .. } => {
-                (key, value)
-            }
+        let (key, adds) = match action {
+            Action::Put { key, value } => (key, Adds::Item(memory_of(key, value, false))),
+            Action::Conditional { key, write, .. }
+            | Action::Write(KeyWrite { key, write, .. })
+            | Action::Once { write: KeyWrite { key, write, .. }, .. } => match write {
+                Write::Put { value } => (key, Adds::Item(memory_of(key, value, false))),
+                Write::PutFor { value, .. } => (key, Adds::Item(memory_of(key, value, true))),
+                Write::Touch { ttl_ms: Some(_) } => (key, Adds::Expiry),
+                Write::Delete | Write::Touch { ttl_ms: None } => return Ok(None),
+            },
             Action::Delete { .. }
-            | Action::Once { write: KeyWrite { write: Write::Delete, .. }, .. }
             | Action::OpenSession { .. }
             | Action::DeleteSpan { .. }
-            | Action::Conditional { write: Write::Delete, .. }
+            | Action::Expire
             | Action::Found { .. }
             | Action::Claim(_)
             | Action::Confirm { .. }
@@ -99,7 +114,7 @@ impl Replica {
         if !counts_all(&vote, self.member().node, applied.as_ref()) {
             self.confirm(ReadPolicy::ReadIndex, deadline).await?;
         }
-        budget.admit(self.published(), key, value).map(Some)
+        budget.admit(self.published(), key, adds).map(Some)
     }
 }
 
@@ -117,14 +132,21 @@ impl Budget {
         Self { max, ledger: Arc::default() }
     }
 
-    fn admit(&self, published: &Published, key: &Key, value: &Value) -> Result<Room, Error> {
-        let asked = memory_of(key, value);
+    fn admit(&self, published: &Published, key: &Key, adds: Adds) -> Result<Room, Error> {
         let mut ledger = lock(&self.ledger);
         // Loaded under the lock: what was applied is published before its room is given back, so
         // that nothing is missing in both.
         let state = published.load();
         ledger.note(&state, self.max);
-        let held = state.map.get(key).map_or(0, |item| memory_of(key, &item.value));
+        let item = state.map.get(key);
+        let expires = item.is_some_and(|item| item.expires.is_some());
+        let (asked, held) = match adds {
+            Adds::Item(bytes) => {
+                (bytes, item.map_or(0, |item| memory_of(key, &item.value, expires)))
+            }
+            Adds::Expiry if expires => (EXPIRY_OVERHEAD_BYTES, EXPIRY_OVERHEAD_BYTES),
+            Adds::Expiry => (EXPIRY_OVERHEAD_BYTES, 0),
+        };
         if !fits(asked, held, state.memory() + ledger.on_the_way, self.max) {
             state.check_owned(key).map_err(|WrongShard { epoch }| Error::WrongShard { epoch })?;
             ledger.refuse(&state, asked, self.max);

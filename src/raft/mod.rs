@@ -7,6 +7,7 @@ mod comparison;
 mod config;
 mod departure;
 mod disk_room;
+mod expiry;
 mod formation;
 mod freshness;
 #[cfg(any(test, feature = "simulation"))]

@@ -22,6 +22,7 @@ use crate::raft::comparison::{self, Comparison};
 use crate::raft::config::{Raft, Timing, config};
 use crate::raft::departure::{self, Departure};
 use crate::raft::disk_room::{self, DiskRoom};
+use crate::raft::expiry;
 use crate::raft::formation;
 use crate::raft::freshness::Freshness;
 use crate::raft::joining::{self, Joining};
@@ -198,6 +199,7 @@ impl Replica {
         }
         self.spawn(compaction::run(self.clone()));
         self.spawn(disk_room::watch(self.clone()));
+        self.spawn(expiry::run(self.clone()));
         self.spawn(formation::found(self.clone()));
         self.spawn(formation::keep_seat(self.clone()));
         self.spawn(joining::finish(self.clone()));

@@ -144,7 +144,9 @@ impl Replica {
             | Action::Put { .. }
             | Action::Delete { .. }
             | Action::Conditional { .. }
-            | Action::Once { .. } => {
+            | Action::Once { .. }
+            | Action::Write(_)
+            | Action::Expire => {
                 Err(Error::BadRequest("neither a change of the ring nor a session".into()))
             }
         }

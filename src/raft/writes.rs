@@ -20,7 +20,7 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::Index;
 use crate::types::kv::{GroupIndex, Written};
-use crate::types::once::{self, Once, Settled};
+use crate::types::once::{self, Once};
 
 /// What came of a command, and where it stands.
 pub(in crate::raft) struct Applied {
@@ -55,6 +55,9 @@ pub(in crate::raft) fn action(write: KeyWrite, once: Option<Once>) -> Action {
         (None, Some(condition), write) => Action::Conditional { key, condition, write },
         (None, None, Write::Put { value }) => Action::Put { key, value },
         (None, None, Write::Delete) => Action::Delete { key },
+        (None, None, write @ (Write::PutFor { .. } | Write::Touch { .. })) => {
+            Action::Write(KeyWrite { key, condition: None, write })
+        }
     }
 }
 
@@ -108,14 +111,14 @@ impl Replica {
     ) -> Result<Written, Error> {
         let room = self.admit(&action, deadline).await?;
         let applied = self.propose(action, room, deadline).await?;
-        let ours = |version, existed| (version, existed, applied.index, applied.ts);
-        let (version, existed, index, ts) = match applied.outcome {
-            Outcome::Written { version, existed } => ours(version, existed),
-            Outcome::Again(once::Answer { index, ts, result }) => match result {
-                Settled::Written { version, existed } => (version, existed, index, ts),
-                Settled::Mismatch { version } => return Err(Error::VersionMismatch { version }),
-                Settled::Deleted { .. } => return Err(odd_outcome()),
-            },
+        let (index, ts, outcome) = match applied.outcome {
+            Outcome::Again(once::Answer { index, ts, result }) => (index, ts, result.into()),
+            outcome => (applied.index, applied.ts, outcome),
+        };
+        let (version, existed, expires) = match outcome {
+            Outcome::Written { version, existed } => (version, existed, None),
+            Outcome::Lasting { version, existed, expires } => (version, existed, expires),
+            Outcome::NoValue => return Err(Error::KeyNotFound),
             Outcome::NoSession => return Err(Error::NoSession),
             Outcome::Superseded => {
                 return Err(Error::outcome_unknown("the coordinator has given it up"));
@@ -128,7 +131,7 @@ impl Replica {
             Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
             Outcome::Mismatch { version } => return Err(Error::VersionMismatch { version }),
             // Not answers to a put or delete.
-            Outcome::Done | Outcome::Refused(_) | Outcome::Deleted { .. } => {
+            Outcome::Done | Outcome::Refused(_) | Outcome::Again(_) | Outcome::Deleted { .. } => {
                 return Err(odd_outcome());
             }
         };
@@ -145,6 +148,7 @@ impl Replica {
             ts,
             version,
             existed,
+            expires,
             acks,
             quorum: self.quorum(),
         })

@@ -13,6 +13,10 @@
 //! [`State::version_floor`] is the greatest version of any delete, and a key without an item
 //! starts above it (`docs/decisions/004-state-machine.md`).
 //!
+//! A value can be for a while. Its end is decided by [`State::clock`], the time as the log tells it, so on every
+//! replica at the same entry; what is over counts as gone at once, and is removed by and by
+//! (`docs/decisions/014-expiry.md`).
+//!
 //! A write that may be sent again has a name, and takes effect once under it: [`Answers`] remembers
 //! what it came to (`docs/decisions/013-exactly-once.md`).
 //!
@@ -26,9 +30,9 @@ use crate::store::state::{State, WrongShard};
 use crate::types::clock::{Clock, SystemClock, TimestampMs};
 use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refusal, Write};
 use crate::types::ids::{ClusterId, GroupId};
-use crate::types::item::Item;
+use crate::types::item::{Item, Version};
 use crate::types::key::Key;
-use crate::types::limits::SPAN_DELETES_MAX;
+use crate::types::limits::{EXPIRIES_MAX, SPAN_DELETES_MAX};
 use crate::types::log::{Entry, Payload, StoredMembership};
 use crate::types::once::{Answer, IdempotencyKey, Once, Settled, WriteId};
 use crate::types::scan::Span;
@@ -63,6 +67,9 @@ pub fn apply(state: &mut State, entry: &Entry) -> Outcome {
 }
 
 fn run(state: &mut State, command: &Command) -> Outcome {
+    if tells_time(&command.action) {
+        state.clock = state.clock.max(command.ts);
+    }
     match &command.action {
         Action::Found { group, name } => found(state, *group, name),
         Action::Put { key, value } => put(state, key, value, command.ts),
@@ -74,24 +81,44 @@ fn run(state: &mut State, command: &Command) -> Outcome {
             conditional(state, key, (condition, write), command.ts)
         }
         Action::OpenSession { session } => {
-            state.clock = state.clock.max(command.ts);
             state.answers.sessions.open(*session, state.clock);
             Outcome::Done
         }
-        Action::Once { once, write } => {
-            state.clock = state.clock.max(command.ts);
-            match once {
-                Once::Session(id) => {
-                    of_session(state, *id, command.ts, |state| key_write(state, write, command.ts))
-                }
-                Once::Key(key) => write_with_key(state, key, write, command.ts),
-            }
+        Action::Once { once: Once::Session(id), write } => {
+            of_session(state, *id, command.ts, |state| key_write(state, write, command.ts))
+        }
+        Action::Once { once: Once::Key(key), write } => {
+            write_with_key(state, key, write, command.ts)
+        }
+        Action::Write(write) => key_write(state, write, command.ts),
+        Action::Expire => {
+            expire(state);
+            Outcome::Done
         }
         Action::DeleteSpan { span, limit, once: None } => delete_span(state, span, *limit),
         Action::DeleteSpan { span, limit, once: Some(id) } => {
-            state.clock = state.clock.max(command.ts);
             of_session(state, *id, command.ts, |state| delete_span(state, span, *limit))
         }
+    }
+}
+
+/// Whether the command's stamp counts for [`State::clock`].
+fn tells_time(action: &Action) -> bool {
+    match action {
+        Action::OpenSession { .. } | Action::Once { .. } | Action::Expire | Action::Write(_) => {
+            true
+        }
+        Action::DeleteSpan { once, .. } => once.is_some(),
+        Action::Conditional { write, .. } => match write {
+            Write::PutFor { .. } | Write::Touch { .. } => true,
+            Write::Put { .. } | Write::Delete => false,
+        },
+        Action::Found { .. }
+        | Action::Put { .. }
+        | Action::Delete { .. }
+        | Action::Claim(_)
+        | Action::Confirm { .. }
+        | Action::Release { .. } => false,
     }
 }
 
@@ -143,7 +170,11 @@ fn answer(state: &State, outcome: &Outcome, ts: TimestampMs) -> Option<Answer> {
     let result = match *outcome {
         Outcome::Written { version, existed } => Settled::Written { version, existed },
         Outcome::Mismatch { version } => Settled::Mismatch { version },
-        Outcome::Deleted { index: _, keys, more } => Settled::Deleted { keys, more },
+        Outcome::Deleted { index, keys, more } => Settled::Deleted { index, keys, more },
+        Outcome::Lasting { version, existed, expires } => {
+            Settled::Lasting { version, existed, expires }
+        }
+        Outcome::NoValue => Settled::NoValue,
         Outcome::Done
         | Outcome::WrongShard { .. }
         | Outcome::Refused(_)
@@ -161,8 +192,16 @@ fn key_write(state: &mut State, write: &KeyWrite, ts: TimestampMs) -> Outcome {
     let KeyWrite { key, condition, write } = write;
     match (condition, write) {
         (Some(condition), write) => conditional(state, key, (condition, write), ts),
-        (None, Write::Put { value }) => put(state, key, value, ts),
-        (None, Write::Delete) => delete(state, key),
+        (None, write) => unconditional(state, key, write, ts),
+    }
+}
+
+fn unconditional(state: &mut State, key: &Key, write: &Write, ts: TimestampMs) -> Outcome {
+    match write {
+        Write::Put { value } => put(state, key, value, ts),
+        Write::Delete => delete(state, key),
+        Write::PutFor { value, ttl_ms } => put_for(state, key, (value, *ttl_ms), ts),
+        Write::Touch { ttl_ms } => touch(state, key, *ttl_ms),
     }
 }
 
@@ -184,9 +223,64 @@ fn found(state: &mut State, group: GroupId, name: &str) -> Outcome {
 }
 
 fn put(state: &mut State, key: &Key, value: &Value, ts: TimestampMs) -> Outcome {
+    put_until(state, key, (value, None), ts)
+}
+
+fn put_for(
+    state: &mut State,
+    key: &Key,
+    (value, ttl_ms): (&Value, u64),
+    ts: TimestampMs,
+) -> Outcome {
+    let expires = state.clock.saturating_add(ttl_ms);
+    match put_until(state, key, (value, Some(expires)), ts) {
+        Outcome::Written { version, existed } => {
+            Outcome::Lasting { version, existed, expires: Some(expires) }
+        }
+        other => other,
+    }
+}
+
+/// The value and its version stay: who watches a lock sees that it is the same one.
+fn touch(state: &mut State, key: &Key, ttl_ms: Option<u64>) -> Outcome {
     if let Err(WrongShard { epoch }) = state.check_owned(key) {
         return Outcome::WrongShard { epoch };
     }
+    remove_if_over(state, key);
+    let Some(mut item) = state.map.get(key).cloned() else { return Outcome::NoValue };
+    item.expires = ttl_ms.map(|ttl_ms| state.clock.saturating_add(ttl_ms));
+    let (version, expires) = (item.version, item.expires);
+    state.insert(key, item);
+    Outcome::Lasting { version, existed: true, expires }
+}
+
+/// Removes what is over, the oldest first, so much at a time: what is left counts as gone all the same.
+fn expire(state: &mut State) {
+    for _ in 0..EXPIRIES_MAX {
+        match state.first_over().cloned() {
+            Some((expires, key)) if expires <= state.clock => remove(state, &key),
+            Some(_) | None => return,
+        };
+    }
+}
+
+/// Before anything is made of a key: a value that is over is none.
+fn remove_if_over(state: &mut State, key: &Key) {
+    if state.map.get(key).is_some_and(|item| item.is_over(state.clock)) {
+        remove(state, key);
+    }
+}
+
+fn put_until(
+    state: &mut State,
+    key: &Key,
+    (value, expires): (&Value, Option<TimestampMs>),
+    ts: TimestampMs,
+) -> Outcome {
+    if let Err(WrongShard { epoch }) = state.check_owned(key) {
+        return Outcome::WrongShard { epoch };
+    }
+    remove_if_over(state, key);
     let old = state.map.get(key);
     let existed = old.is_some();
     let version = old.map_or(state.version_floor, |old| old.version) + 1;
@@ -195,7 +289,7 @@ fn put(state: &mut State, key: &Key, value: &Value, ts: TimestampMs) -> Outcome 
     if planted::bug(Bug::FlipBit) && planted::one_of(100) {
         value.data = planted::flip(&value.data).into();
     }
-    state.insert(key, Item { value, ts, version });
+    state.insert(key, Item { value, ts, version, expires });
     Outcome::Written { version, existed }
 }
 
@@ -203,14 +297,20 @@ fn delete(state: &mut State, key: &Key) -> Outcome {
     if let Err(WrongShard { epoch }) = state.check_owned(key) {
         return Outcome::WrongShard { epoch };
     }
-    let Some(old) = state.remove(key) else {
-        return Outcome::Written { version: state.version_floor, existed: false };
-    };
-    let version = old.version + 1;
+    remove_if_over(state, key);
+    match remove(state, key) {
+        Some(version) => Outcome::Written { version, existed: true },
+        None => Outcome::Written { version: state.version_floor, existed: false },
+    }
+}
+
+/// Takes the value of a key away, which is a write of that key: its version, if there was a value.
+fn remove(state: &mut State, key: &Key) -> Option<Version> {
+    let version = state.remove(key)?.version + 1;
     if !planted::bug(Bug::ForgetFloor) {
         state.version_floor = state.version_floor.max(version);
     }
-    Outcome::Written { version, existed: true }
+    Some(version)
 }
 
 /// The span may reach over keys of other groups; those that are here are the group's own.
@@ -237,14 +337,12 @@ fn conditional(
     if let Err(WrongShard { epoch }) = state.check_owned(key) {
         return Outcome::WrongShard { epoch };
     }
+    remove_if_over(state, key);
     let version = state.map.get(key).map(|item| item.version);
     if !condition.holds(version) {
         return Outcome::Mismatch { version };
     }
-    match write {
-        Write::Put { value } => put(state, key, value, ts),
-        Write::Delete => delete(state, key),
-    }
+    unconditional(state, key, write, ts)
 }
 
 /// A newer topology of the same ring replaces the claim and leaves it as final as it was.

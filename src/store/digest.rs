@@ -6,7 +6,7 @@
 //! does not hold it: it is summed up again from the records as they are read, so that what was
 //! lost or changed on the way through a file shows too.
 //!
-//! The hash is XXH3 of key, value, kind, time and version, from `twox-hash`: MIT, maintained,
+//! The hash is XXH3 of key, value, kind, times and version, from `twox-hash`: MIT, maintained,
 //! and in the program already, for LZ4's sake. An item of 100 bytes takes 30 ns, long ones run at
 //! 19 GB/s; overwriting one takes twice that, for the old item is hashed again. It finds accidents, not forgeries: whoever may write
 //! could make items whose hashes add up to what he likes. It is never stored, so it may change
@@ -25,7 +25,7 @@ use crate::types::value::ValueKind;
 
 /// The version of everything that goes into a hash, the encoding of what a group knows of itself
 /// included. A test fails when a hash changes and this does not.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The sum over a map's items; starts at that of the empty map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -78,6 +78,7 @@ pub fn of_state(state: &State) -> StateHash {
         clock,
         answers,
         map: _,
+        by_expiry: _,
         bytes: _,
         items_hash,
     } = state;
@@ -88,7 +89,7 @@ pub fn of_state(state: &State) -> StateHash {
 
 /// Each part's hash is the seed of the next one's, so that no byte can move from part to part.
 fn of_item(key: &Key, item: &Item) -> u64 {
-    let mut head = [0; 17];
+    let mut head = [0; 26];
     head[..8].copy_from_slice(&item.ts.to_le_bytes());
     head[8..16].copy_from_slice(&item.version.to_le_bytes());
     head[16] = match item.value.kind {
@@ -96,6 +97,8 @@ fn of_item(key: &Key, item: &Item) -> u64 {
         ValueKind::Json => 1,
         ValueKind::Bytes => 2,
     };
+    head[17] = u8::from(item.expires.is_some());
+    head[18..].copy_from_slice(&item.expires.unwrap_or_default().to_le_bytes());
     let head = XxHash3_64::oneshot(&head);
     let key = XxHash3_64::oneshot_with_seed(head, key.as_bytes());
     XxHash3_64::oneshot_with_seed(key, &item.value.data)
@@ -126,7 +129,7 @@ mod tests {
     }
 
     fn item(value: Value, ts: u64, version: u64) -> Item {
-        Item { value, ts, version }
+        Item { value, ts, version, expires: None }
     }
 
     /// The sum as it is without a history.
@@ -185,6 +188,8 @@ mod tests {
             ("key", item(Value::bytes("value"), 7, 3)),
             ("key", item(Value::text("value"), 8, 3)),
             ("key", item(Value::text("value"), 7, 4)),
+            ("key", Item { expires: Some(8), ..same.clone() }),
+            ("key", Item { expires: Some(0), ..same.clone() }),
             ("key", item(Value::text("value"), 3, 7)),
         ];
         for (at, other) in others {
@@ -198,7 +203,7 @@ mod tests {
     #[test]
     fn a_hash_that_changes_has_a_version_of_its_own() {
         let mut state = State::default();
-        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (2, "4a9ffcfb2837fbcc"));
+        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (3, "4a9ffcfb2837fbcc"));
         let voters = vec![[NodeId(1), NodeId(2)].into()];
         let urls = [(NodeId(1), "http://a".into()), (NodeId(3), "http://b".into())].into();
         state.membership.id = Some(LogId { term: 300, leader: NodeId(1), index: 5 });
@@ -222,7 +227,7 @@ mod tests {
         for (at, value) in [("a", Value::text("text")), ("b", Value::bytes("bytes"))] {
             state.insert(&key(at), item(value, 1_755_248_123_456, 17));
         }
-        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (2, "7fc3446bba2626bb"));
+        assert_eq!((VERSION, of_state(&state).to_string().as_str()), (3, "c81d2d44b0f988e2"));
     }
 
     /// `cargo test --release --lib how_long_a_hash -- --ignored --nocapture`

@@ -11,7 +11,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::planted::{self, Bug};
 use crate::store::answers::Answers;
@@ -30,6 +30,9 @@ use crate::types::value::Value;
 /// and what the allocator adds. Measured: 233 to 240 bytes ("Memory" in `docs/operations.md`).
 pub const ITEM_OVERHEAD_BYTES: u64 = 256;
 
+/// What an item that is not for ever counts for in memory beyond that: its place in the order of expiry.
+pub const EXPIRY_OVERHEAD_BYTES: u64 = 128;
+
 /// Everything that entries change. A clone takes O(1) and shares.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct State {
@@ -46,14 +49,18 @@ pub struct State {
     /// A key without an item starts at the version after this one: the greatest version of any
     /// deleted key, so that versions rise through deletes without a tombstone for each.
     pub version_floor: Version,
-    /// The time as far as the log tells it: the greatest stamp of any write with a name and any opening
-    /// of a session, so that it never goes back, whoever leads. Of these only: no snapshot of the first
-    /// format stands for any, so that it is the same on every replica.
+    /// The time as far as the log tells it: the greatest stamp of any write with a name or a time to live,
+    /// any opening of a session and any [`Action::Expire`], so that it never goes back, whoever leads. Of
+    /// these only: no snapshot of the first format stands for any, so that it is the same on every replica.
+    ///
+    /// [`Action::Expire`]: crate::types::command::Action::Expire
     pub clock: TimestampMs,
     /// What is remembered of writes that may be sent again.
     pub answers: Answers,
-    /// The keys and what they hold.
+    /// The keys and what they hold; some of it may be over ([`Item::is_over`]) and not be removed yet.
     pub map: OrdMap<Key, Item>,
+    /// The keys of items that are not for ever, by when they are over.
+    pub by_expiry: OrdSet<(TimestampMs, Key)>,
     /// Bytes of keys and values in the map.
     pub bytes: u64,
     /// The sum of the items' hashes.
@@ -73,7 +80,15 @@ impl State {
     pub(in crate::store) fn insert(&mut self, key: &Key, item: Item) -> Option<Item> {
         self.bytes += size_of(key, &item);
         self.items_hash.add(key, &item);
+        if let Some(expires) = item.expires {
+            self.by_expiry.insert((expires, key.clone()));
+        }
         let old = self.map.insert(key.clone(), item)?;
+        if let Some(expires) = old.expires
+            && self.map.get(key).is_some_and(|new| new.expires != old.expires)
+        {
+            self.by_expiry.remove(&(expires, key.clone()));
+        }
         self.forget(key, &old);
         Some(old)
     }
@@ -81,6 +96,9 @@ impl State {
     /// Takes a key's item out of the map and keeps count.
     pub(in crate::store) fn remove(&mut self, key: &Key) -> Option<Item> {
         let old = self.map.remove(key)?;
+        if let Some(expires) = old.expires {
+            self.by_expiry.remove(&(expires, key.clone()));
+        }
         self.forget(key, &old);
         Some(old)
     }
@@ -93,10 +111,15 @@ impl State {
     /// What `key` holds, unless it belongs to another group.
     pub fn read(&self, key: &Key) -> Result<Option<&Item>, WrongShard> {
         self.check_owned(key)?;
-        Ok(self.map.get(key))
+        Ok(self.map.get(key).filter(|item| !item.is_over(self.clock)))
     }
 
-    /// The items of a span, in the order of their keys. All are the group's own: `store::apply` lets no
+    /// When the first item that is not for ever is over, and its key.
+    pub fn first_over(&self) -> Option<&(TimestampMs, Key)> {
+        self.by_expiry.get_min()
+    }
+
+    /// The items of a span that are not over, in the order of their keys. All are the group's own: `store::apply` lets no
     /// other key in, and takes no claim that leaves one to another group.
     pub fn span<'a>(
         &'a self,
@@ -105,7 +128,8 @@ impl State {
         // An end before the beginning is nothing, not an error.
         let from = Bound::Included(&span.from[..]);
         let to = span.to.as_ref().map(|to| Bound::Excluded((&to[..]).max(&span.from[..])));
-        self.map.range::<_, [u8]>((from, to.unwrap_or(Bound::Unbounded)))
+        let items = self.map.range::<_, [u8]>((from, to.unwrap_or(Bound::Unbounded)));
+        items.filter(|(_, item)| !item.is_over(self.clock))
     }
 
     /// Whether `key` is one of the group's own; a group that nobody has claimed owns every key.
@@ -124,14 +148,21 @@ impl State {
         self.claim.as_ref().map_or(0, |claim| claim.topology.epoch)
     }
 
-    /// How many keys the map holds.
+    /// How many keys the map holds, those included whose items are over and not removed yet.
     pub fn keys(&self) -> u64 {
         self.map.len() as u64
     }
 
+    /// How many keys have a value. Takes O(n) of those whose items are over and not removed yet.
+    pub fn keys_with_value(&self) -> u64 {
+        let over = self.by_expiry.iter().take_while(|(expires, _)| *expires <= self.clock);
+        self.keys() - over.count() as u64
+    }
+
     /// What the map counts for in memory, in bytes.
     pub fn memory(&self) -> u64 {
-        self.bytes + self.keys() * ITEM_OVERHEAD_BYTES
+        let expiring = self.by_expiry.len() as u64 * EXPIRY_OVERHEAD_BYTES;
+        self.bytes + self.keys() * ITEM_OVERHEAD_BYTES + expiring
     }
 
     /// The index of the entry to apply next.
@@ -155,9 +186,10 @@ pub fn size_of(key: &Key, item: &Item) -> u64 {
     bytes_of(key, &item.value)
 }
 
-/// The bytes that a key with this value counts for in [`State::memory`].
-pub fn memory_of(key: &Key, value: &Value) -> u64 {
-    bytes_of(key, value) + ITEM_OVERHEAD_BYTES
+/// The bytes that a key with this value, for ever or not, counts for in [`State::memory`].
+pub fn memory_of(key: &Key, value: &Value, expires: bool) -> u64 {
+    let expiry = if expires { EXPIRY_OVERHEAD_BYTES } else { 0 };
+    bytes_of(key, value) + ITEM_OVERHEAD_BYTES + expiry
 }
 
 fn bytes_of(key: &Key, value: &Value) -> u64 {
@@ -180,7 +212,7 @@ mod tests {
         ) {
             let mut state = State::default();
             for key in &keys {
-                let item = Item { value: Value::text("v"), ts: 0, version: 1 };
+                let item = Item { value: Value::text("v"), ts: 0, version: 1, expires: None };
                 state.insert(&Key::new(key.clone()).expect("a key"), item);
             }
             let span = Span::new(&start, &end);

@@ -14,7 +14,7 @@ use crate::types::ids::{ClusterId, GroupId, Index, SessionId};
 use crate::types::item::Version;
 use crate::types::key::Key;
 use crate::types::limits::CONDITION_VERSIONS_MAX;
-use crate::types::once::{Answer, Once, WriteId};
+use crate::types::once::{Answer, Once, Settled, WriteId};
 use crate::types::scan::Span;
 use crate::types::topology::{Claim, Epoch};
 use crate::types::value::Value;
@@ -93,6 +93,10 @@ pub enum Action {
         /// The name under which it takes effect once, if it has one.
         once: Option<WriteId>,
     },
+    /// Writes a key; of writes without a name those that are neither `Put`, `Delete` nor `Conditional`.
+    Write(KeyWrite),
+    /// Moves the group's time on, and removes what is over by then, so much at a time.
+    Expire,
 }
 
 /// A write of one key, as it is asked for.
@@ -150,6 +154,28 @@ pub enum Write {
     },
     /// Its value is removed.
     Delete,
+    /// It gets a value for a while.
+    PutFor {
+        /// Which.
+        value: Value,
+        /// How long, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// The value that it has stays for another while, from now on, or for ever. Its version stays too.
+    Touch {
+        /// How long, in milliseconds.
+        ttl_ms: Option<u64>,
+    },
+}
+
+impl Write {
+    /// The value that it writes, if it does.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Put { value } | Self::PutFor { value, .. } => Some(value),
+            Self::Delete | Self::Touch { .. } => None,
+        }
+    }
 }
 
 /// What became of a command.
@@ -196,6 +222,32 @@ pub enum Outcome {
         /// Whether the span has others still.
         more: bool,
     },
+    /// A key has a value for a while, or for ever after it was touched.
+    Lasting {
+        /// The key's version.
+        version: Version,
+        /// Whether the key had a value before.
+        existed: bool,
+        /// When the value will be over.
+        expires: Option<TimestampMs>,
+    },
+    /// The key has no value that could be touched; nothing changed.
+    NoValue,
+}
+
+impl From<Settled> for Outcome {
+    /// As it was the first time.
+    fn from(settled: Settled) -> Self {
+        match settled {
+            Settled::Written { version, existed } => Self::Written { version, existed },
+            Settled::Mismatch { version } => Self::Mismatch { version },
+            Settled::Deleted { index, keys, more } => Self::Deleted { index, keys, more },
+            Settled::Lasting { version, existed, expires } => {
+                Self::Lasting { version, existed, expires }
+            }
+            Settled::NoValue => Self::NoValue,
+        }
+    }
 }
 
 /// Why a group refuses a change of its place in a ring.
@@ -250,7 +302,9 @@ impl Command {
             | Action::Conditional { .. }
             | Action::OpenSession { .. }
             | Action::Once { .. }
-            | Action::DeleteSpan { .. } => None,
+            | Action::DeleteSpan { .. }
+            | Action::Write(_)
+            | Action::Expire => None,
         }
     }
 }
@@ -268,6 +322,8 @@ impl std::fmt::Display for Command {
             Action::OpenSession { .. } => "open-session",
             Action::Once { .. } => "once",
             Action::DeleteSpan { .. } => "delete-span",
+            Action::Write(_) => "write",
+            Action::Expire => "expire",
         };
         write!(f, "{name}@{}", self.ts)
     }

@@ -123,6 +123,9 @@ pub enum Error {
     /// `422`: the idempotency key has named another write.
     #[error("the idempotency key was used for another write; take a new one for each write")]
     IdempotencyKeyReused,
+    /// `404`: the write was of a value, and there is none.
+    #[error("the key has no value")]
+    KeyNotFound,
     /// `503`: the session is not open in the group; between processes only, for a coordinator opens
     /// another.
     #[error("the session is not open")]
@@ -158,7 +161,7 @@ impl Error {
             | Self::InvalidUtf8(_)
             | Self::InvalidParameter { .. }
             | Self::BadRequest(_) => 400,
-            Self::UnknownPath => 404,
+            Self::UnknownPath | Self::KeyNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } => 413,
             Self::VersionMismatch { .. } => 412,
@@ -182,6 +185,7 @@ impl Error {
             Self::InvalidParameter { .. } => "invalid_parameter",
             Self::BadRequest(_) => "bad_request",
             Self::UnknownPath => "not_found",
+            Self::KeyNotFound => "key_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::KeyTooLarge { .. } => "key_too_large",
             Self::ValueTooLarge { .. } => "value_too_large",
@@ -202,7 +206,7 @@ impl Error {
     /// so is the write's.
     pub fn is_settled(&self) -> bool {
         match self {
-            Self::VersionMismatch { .. } | Self::IdempotencyKeyReused => true,
+            Self::VersionMismatch { .. } | Self::IdempotencyKeyReused | Self::KeyNotFound => true,
             Self::MissingKey
             | Self::InvalidJson(_)
             | Self::InvalidUtf8(_)
@@ -241,6 +245,7 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::Overloaded { .. }
             | Self::IdempotencyKeyReused
+            | Self::KeyNotFound
             | Self::NoSession
             | Self::NoRoom(_) => WriteOutcome::NotApplied,
         }

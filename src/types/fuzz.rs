@@ -216,8 +216,16 @@ pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
 /// Where a search for messages begins.
 pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
     let at = GroupIndex { group: "g1".into(), index: 12 };
-    let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3 });
-    let written = Written { at: at.clone(), ts: 1, version: 2, existed: true, acks: 2, quorum: 2 };
+    let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3, expires: None });
+    let written = Written {
+        at: at.clone(),
+        ts: 1,
+        version: 2,
+        existed: true,
+        expires: Some(300),
+        acks: 2,
+        quorum: 2,
+    };
     let replies = [
         Reply::Identity(Box::new(identity())),
         Reply::Accepted(Err("the group has formed".into())),
@@ -267,6 +275,17 @@ pub(crate) fn command_seeds() -> Vec<Vec<u8>> {
             once: Once::Key(IdempotencyKey::new("8e03978e").expect("a key")),
             write: KeyWrite::delete(key()),
         },
+        Action::Write(KeyWrite {
+            key: key(),
+            condition: None,
+            write: Write::PutFor { value: json(), ttl_ms: 30_000 },
+        }),
+        Action::Conditional {
+            key: key(),
+            condition: Condition::Present,
+            write: Write::Touch { ttl_ms: Some(300) },
+        },
+        Action::Expire,
         Action::DeleteSpan { span: Span::of_prefix(b"user:"), limit: 9, once: Some(write_id()) },
     ];
     let commands = actions.into_iter().map(|action| Command { ts: 1_755_248_123_456, action });
@@ -277,6 +296,7 @@ pub(crate) fn command_seeds() -> Vec<Vec<u8>> {
         seed(3, &Some(id(1 << 40))),
         seed(4, &membership()),
         seed(5, &Outcome::Written { version: 4, existed: true }),
+        seed(5, &Outcome::Lasting { version: 4, existed: true, expires: Some(1_755_248_123_456) }),
         seed(5, &Outcome::Deleted { index: 300, keys: 4, more: true }),
     ]);
     seeds
@@ -354,7 +374,7 @@ fn scan(want: Want) -> Scan {
 }
 
 fn listed() -> Listed {
-    Listed { key: key(), value: Some(json()), ts: 1_755_248_123_456, version: 3 }
+    Listed { key: key(), value: Some(json()), ts: 1_755_248_123_456, version: 3, expires: Some(7) }
 }
 
 fn part(found: Found) -> Part {

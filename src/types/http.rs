@@ -23,6 +23,8 @@ use crate::types::value::{Value, ValueKind};
 pub const PATH_KV: &str = "/kv";
 /// Numbers for Prometheus.
 pub const PATH_METRICS: &str = "/metrics";
+/// Another time to live for the value that a key has.
+pub const PATH_TOUCH: &str = "/kv/touch";
 /// The keys of all groups, in order.
 pub const PATH_KEYS: &str = "/keys";
 /// How many keys there are.
@@ -55,6 +57,8 @@ pub const HEADER_LAG: &str = "x-sage-lag";
 /// With `raw=true`, whose body has no room for it: when the value was written, milliseconds since
 /// the epoch.
 pub const HEADER_TS: &str = "x-sage-ts";
+/// Beside [`HEADER_TS`]: when the value is over, milliseconds since the epoch, if it is not for ever.
+pub const HEADER_EXPIRES: &str = "x-sage-expires";
 
 /// What `/metrics` comes as.
 pub const CONTENT_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -78,6 +82,9 @@ pub struct WriteBody {
     pub ts: u64,
     /// The key's version as of this write.
     pub version: Version,
+    /// When the value is over, milliseconds since the epoch, if it is not for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
     /// On `DELETE`: whether the key had a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existed: Option<bool>,
@@ -104,6 +111,9 @@ pub struct GetBody {
     /// The key's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
+    /// When it is over, milliseconds since the epoch, if it is not for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
 }
 
 impl GetBody {
@@ -120,10 +130,18 @@ impl GetBody {
         let mut body = Vec::with_capacity(data.len() + data.len() / 2 + 128);
         body.extend_from_slice(br#"{"found":true,"value":"#);
         render_value(&item.value, &mut body);
-        let rest = format!(r#","ts":{},"version":{}}}"#, item.ts, item.version);
-        body.extend_from_slice(rest.as_bytes());
+        render_times(item.ts, item.version, item.expires, &mut body);
         body
     }
+}
+
+/// What stands behind the value.
+fn render_times(ts: u64, version: Version, expires: Option<u64>, body: &mut Vec<u8>) {
+    write!(body, r#","ts":{ts},"version":{version}"#).expect("a Vec takes all");
+    if let Some(expires) = expires {
+        write!(body, r#","expires":{expires}"#).expect("a Vec takes all");
+    }
+    body.push(b'}');
 }
 
 /// The value as JSON, and its encoding if it needs one.
@@ -159,6 +177,9 @@ pub struct ItemBody {
     pub ts: u64,
     /// The key's version.
     pub version: Version,
+    /// When it is over, milliseconds since the epoch, if it is not for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
 }
 
 impl ItemBody {
@@ -174,8 +195,7 @@ impl ItemBody {
             body.extend_from_slice(br#","value":"#);
             render_value(value, body);
         }
-        let (ts, version) = (item.ts, item.version);
-        write!(body, r#","ts":{ts},"version":{version}}}"#).expect("a Vec takes all");
+        render_times(item.ts, item.version, item.expires, body);
     }
 }
 
@@ -445,7 +465,7 @@ mod tests {
             Value::bytes(&b""[..]),
         ];
         for value in values {
-            let item = Item { value, ts: 1_755_248_123_456, version: 17 };
+            let item = Item { value, ts: 1_755_248_123_456, version: 17, expires: None };
             let rendered = String::from_utf8(GetBody::render(&item)).expect("UTF-8");
             let parsed: GetBody = serde_json::from_str(&rendered).expect(&rendered);
             assert_eq!(serde_json::to_string(&parsed).expect("JSON"), rendered);

@@ -18,4 +18,15 @@ pub struct Item {
     pub ts: TimestampMs,
     /// The key's version as of that write.
     pub version: Version,
+    /// From when on it counts as gone, by the group's time ([`State::clock`]), if it is not for ever.
+    ///
+    /// [`State::clock`]: crate::store::state::State::clock
+    pub expires: Option<TimestampMs>,
+}
+
+impl Item {
+    /// Whether it counts as gone at the time `now`.
+    pub fn is_over(&self, now: TimestampMs) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
 }

@@ -153,6 +153,8 @@ pub struct Written {
     pub version: Version,
     /// Whether the key had a value before.
     pub existed: bool,
+    /// When the value that it wrote or touched is over, if it is not for ever.
+    pub expires: Option<TimestampMs>,
     /// Voters known to have it on disk when the answer was made.
     pub acks: u32,
     /// Voters that had to: `max(majority, --quorum)`.

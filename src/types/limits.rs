@@ -267,6 +267,12 @@ pub const SCAN_LIMIT_DEFAULT: u32 = 100;
 pub const SCAN_LIMIT_MAX: u32 = 10_000;
 /// The most keys that one group gives at a time; a page of more goes on with the next one.
 pub const SCAN_PART_KEYS_MAX: usize = 8192;
+/// The most values that one entry removes because they are over.
+pub const EXPIRIES_MAX: usize = 1024;
+/// How often a leader looks for values that are over; more often when it knows of one.
+pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// The longest time to live of a value.
+pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The most keys of a span that one entry removes: no other write is applied while it does.
 pub const SPAN_DELETES_MAX: usize = 4096;
 /// The most bytes of keys and values in one page, of all groups together; a larger item comes alone.

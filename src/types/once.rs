@@ -112,11 +112,24 @@ pub enum Settled {
     },
     /// Keys of a span were removed.
     Deleted {
+        /// The entry that did it.
+        index: Index,
         /// How many.
         keys: u32,
         /// Whether the span had others still.
         more: bool,
     },
+    /// A key had a value for a while from then on, or for ever after it was touched.
+    Lasting {
+        /// The key's version.
+        version: Version,
+        /// Whether the key had a value before.
+        existed: bool,
+        /// When the value would be over.
+        expires: Option<TimestampMs>,
+    },
+    /// The key had no value that could be touched; nothing changed.
+    NoValue,
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::types::topology::Epoch;
 use crate::types::value::Value;
 
 /// What an item of a page counts for beside its key and value, in bytes: its JSON around them.
-pub const LISTED_OVERHEAD_BYTES: usize = 48;
+pub const LISTED_OVERHEAD_BYTES: usize = 72;
 
 /// The keys from one on, up to and without another, by their bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -126,13 +126,16 @@ pub struct Listed {
     pub ts: TimestampMs,
     /// The key's version as of that write.
     pub version: Version,
+    /// When it is over, if it is not for ever.
+    pub expires: Option<TimestampMs>,
 }
 
 impl Listed {
     /// A key and what it holds.
     pub fn of(key: &Key, item: &Item, keys_only: bool) -> Self {
         let value = (!keys_only).then(|| item.value.clone());
-        Self { key: key.clone(), value, ts: item.ts, version: item.version }
+        let Item { ts, version, expires, .. } = *item;
+        Self { key: key.clone(), value, ts, version, expires }
     }
 
     /// What it counts for in a page, in bytes.
@@ -315,6 +318,7 @@ mod tests {
             value: Some(Value::bytes(vec![0; bytes])),
             ts: 0,
             version: 1,
+            expires: None,
         };
         let page = |sizes: &[usize], limit, bytes| match Found::page(
             sizes.iter().map(|size| item(*size)),

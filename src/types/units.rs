@@ -9,14 +9,14 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// No duration.
-    #[error("not a duration; write a whole number and a unit, like 500ms, 2s, 1m or 6h")]
+    #[error("not a duration; write a whole number and a unit, like 500ms, 2s, 1m, 6h or 7d")]
     Duration,
     /// No size.
     #[error("not a size; write a whole number of bytes, or with a unit, like 64KiB, 8MiB or 1GiB")]
     Size,
 }
 
-/// Parses `500ms`, `2s`, `1m`, `6h`.
+/// Parses `500ms`, `2s`, `1m`, `6h`, `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let (number, unit) = split(text).ok_or(UnitError::Duration)?;
     let unit_ms = match unit {
@@ -24,6 +24,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(UnitError::Duration),
     };
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(UnitError::Duration)
@@ -58,7 +59,8 @@ mod tests {
         assert_eq!(parse_duration("6h"), Ok(Duration::from_secs(6 * 60 * 60)));
         assert_eq!(parse_duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(parse_duration("1m"), Ok(Duration::from_secs(60)));
-        for bad in ["", "2", "s", "-2s", "+2s", "1.5s", "2 s", "2d", "2S", "18446744073709551615m"]
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(7 * 24 * 60 * 60)));
+        for bad in ["", "2", "s", "-2s", "+2s", "1.5s", "2 s", "2w", "2S", "18446744073709551615m"]
         {
             assert_eq!(parse_duration(bad), Err(UnitError::Duration), "{bad}");
         }

@@ -59,6 +59,17 @@ async fn a_value_is_put_got_and_deleted() {
     assert_eq!(ended(&run(&["get", "k", "--min-index", "fake:1,b:9"]).await, 0), "hello\n");
     failed(&run(&["get", "k", "--min-index", "fake:2"]).await);
     failed(&run(&["get", "k", "--min-index", "fake"]).await);
+    let lasting = ended(&run(&["put", "k", "hello", "--ttl", "30m", "-o", "json"]).await, 0);
+    let lasting = serde_json::from_str::<Json>(&lasting).expect("JSON");
+    let until = format!("ok (until {} ms)\n", lasting["expires"].as_u64().expect("a time") + 1);
+    assert_eq!(ended(&run(&["touch", "k", "30m"]).await, 0), until);
+    assert_eq!(ended(&run(&["touch", "k", "none"]).await, 0), "ok (for ever)\n");
+    assert_eq!(ended(&run(&["touch", "missing", "1s"]).await, 1), "");
+    let missing = ended(&run(&["touch", "missing", "1s", "-o", "json"]).await, 1);
+    assert_eq!(missing, "{\"code\":\"key_not_found\",\"ok\":false}\n");
+    failed(&run(&["touch", "k", "0s"]).await);
+    failed(&run(&["touch", "k", "soon"]).await);
+    ended(&run(&["touch", "k", "1h", "--if-version", "9"]).await, 1);
     assert_eq!(ended(&run(&["del", "k"]).await, 0), "ok (deleted)\n");
     assert_eq!(ended(&run(&["del", "k"]).await, 0), "ok (was not there)\n");
     let missing = run(&["get", "k"]).await;

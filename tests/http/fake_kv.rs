@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, shard_router};
 use sagedb::rpc::{FrameReceiver, FrameSender, Service};
@@ -51,6 +52,8 @@ struct State {
     index: u64,
     versions: BTreeMap<Key, u64>,
     items: BTreeMap<Key, Item>,
+    /// When items that are not for ever are over.
+    ends: BTreeMap<Key, Instant>,
     /// Writes with a name, and their answers.
     names: BTreeMap<IdempotencyKey, (KeyWrite, Result<KvReply, Error>)>,
 }
@@ -62,6 +65,7 @@ impl Fake {
 
     fn answer(&self, request: KvRequest) -> Result<KvReply, Error> {
         let mut state = self.state.lock().expect("no panic under the lock");
+        state.expire();
         match request {
             KvRequest::Write { write, once: Some(Once::Key(name)) } => {
                 if let Some((first, answer)) = state.names.get(&name) {
@@ -98,23 +102,61 @@ impl State {
         if condition.is_some_and(|condition| !condition.holds(version)) {
             return Err(Error::VersionMismatch { version });
         }
-        let value = match write {
-            Write::Put { value } => Some(value),
-            Write::Delete => None,
+        let written = match write {
+            Write::Put { value } => self.write(key, Some(value)),
+            Write::Delete => self.write(key, None),
+            Write::PutFor { value, ttl_ms } => {
+                let written = self.write(key.clone(), Some(value));
+                Written { expires: self.end(key, Some(ttl_ms)), ..written }
+            }
+            Write::Touch { ttl_ms } => {
+                let version = version.ok_or(Error::KeyNotFound)?;
+                self.index += 1;
+                let expires = self.end(key, ttl_ms);
+                let (at, ts) = (self.at(), self.now());
+                Written { at, ts, version, existed: true, expires, acks: 2, quorum: 2 }
+            }
         };
-        Ok(KvReply::Written(self.write(key, value)))
+        Ok(KvReply::Written(written))
+    }
+
+    fn now(&self) -> u64 {
+        1_755_248_123_456 + self.index
+    }
+
+    /// Lets the item of a key end after so long.
+    fn end(&mut self, key: Key, ttl_ms: Option<u64>) -> Option<u64> {
+        let expires = ttl_ms.map(|ttl_ms| self.now() + ttl_ms);
+        self.items.get_mut(&key).expect("it has a value").expires = expires;
+        match ttl_ms {
+            Some(ttl_ms) => self.ends.insert(key, Instant::now() + Duration::from_millis(ttl_ms)),
+            None => self.ends.remove(&key),
+        };
+        expires
+    }
+
+    /// Removes what is over.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let over: Vec<Key> =
+            self.ends.iter().filter(|(_, end)| **end <= now).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.write(key, None);
+        }
     }
 
     fn write(&mut self, key: Key, value: Option<Value>) -> Written {
         self.index += 1;
         let version = self.versions.entry(key.clone()).or_default();
         *version += 1;
+        self.ends.remove(&key);
         let (version, ts) = (*version, 1_755_248_123_456 + self.index);
         let before = match value {
-            Some(value) => self.items.insert(key, Item { value, ts, version }),
+            Some(value) => self.items.insert(key, Item { value, ts, version, expires: None }),
             None => self.items.remove(&key),
         };
-        Written { at: self.at(), ts, version, existed: before.is_some(), acks: 2, quorum: 2 }
+        let (at, existed) = (self.at(), before.is_some());
+        Written { at, ts, version, existed, expires: None, acks: 2, quorum: 2 }
     }
 }
 
@@ -139,7 +181,11 @@ impl Kv for Fake {
     async fn scan(&self, scan: Scan, _deadline: Deadline) -> Result<Scanned, Error> {
         let state = || self.state.lock().expect("no panic under the lock");
         match &self.mode {
-            Mode::Works => Ok(state().scan(&scan)),
+            Mode::Works => {
+                let mut state = state();
+                state.expire();
+                Ok(state.scan(&scan))
+            }
             Mode::Fails(error) => Err(error.clone()),
             Mode::Hangs => pending().await,
             Mode::Confused => {

@@ -84,6 +84,8 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Action::OpenSession { .. }
         | Action::Once { .. }
         | Action::DeleteSpan { .. }
+        | Action::Write(_)
+        | Action::Expire
         | Action::Claim(_)
         | Action::Confirm { .. } => false,
     };
@@ -109,7 +111,9 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Outcome::Superseded
         | Outcome::KeyReused
         | Outcome::KeysFull
-        | Outcome::Deleted { .. } => Verdict::AskAgain,
+        | Outcome::Deleted { .. }
+        | Outcome::Lasting { .. }
+        | Outcome::NoValue => Verdict::AskAgain,
     }
 }
 

@@ -271,6 +271,7 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             | Error::KeyTooLarge { .. }
             | Error::ValueTooLarge { .. }
             | Error::IdempotencyKeyReused
+            | Error::KeyNotFound
             | Error::NoSession
             | Error::NoRoom(_)) => Verdict::Done(Err(error)),
         },

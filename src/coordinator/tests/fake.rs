@@ -325,12 +325,14 @@ impl Group {
         let version = self.map.get(key).map_or(0, |item| item.version) + 1;
         let existed = match write {
             Write::Put { value } => {
-                let item = Item { value: value.clone(), ts: 0, version };
+                let item = Item { value: value.clone(), ts: 0, version, expires: None };
                 self.map.insert(key.clone(), item).is_some()
             }
             Write::Delete => self.map.remove(key).is_some(),
+            Write::PutFor { .. } | Write::Touch { .. } => panic!("no test writes so"),
         };
-        let written = Written { at: self.at(), ts: 0, version, existed, acks: 1, quorum: 1 };
+        let (at, expires) = (self.at(), None);
+        let written = Written { at, ts: 0, version, existed, expires, acks: 1, quorum: 1 };
         Ok(KvReply::Written(written))
     }
 
@@ -381,7 +383,9 @@ impl Group {
             | Action::Put { .. }
             | Action::Delete { .. }
             | Action::Conditional { .. }
-            | Action::Once { .. } => {
+            | Action::Once { .. }
+            | Action::Write(_)
+            | Action::Expire => {
                 panic!("not a change of the ring: {action:?}")
             }
         };

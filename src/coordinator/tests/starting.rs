@@ -155,7 +155,7 @@ async fn a_claim_that_a_group_refuses_is_taken_back_and_explained() {
     let net = Net::new(2, 1);
     let item = {
         let value = crate::types::value::Value::text("old");
-        crate::types::item::Item { value, ts: 1, version: 1 }
+        crate::types::item::Item { value, ts: 1, version: 1, expires: None }
     };
     // Keys from before there was a ring: some of them would be the first group's.
     net.lock()[1].map.extend((0..50).map(|number| (key(number), item.clone())));

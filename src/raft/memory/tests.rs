@@ -15,6 +15,7 @@ use crate::store::apply::apply;
 use crate::store::state::ITEM_OVERHEAD_BYTES;
 use crate::types::command::Command;
 use crate::types::log::{Entry, Payload};
+use crate::types::value::Value;
 
 /// Room for four items of 64 bytes.
 const MAX: u64 = 4 * (ITEM_OVERHEAD_BYTES + 64);
@@ -59,7 +60,8 @@ impl Leader {
 
     fn put(&mut self, key: &Key, len: usize) -> bool {
         let value = value(len);
-        let Ok(room) = self.budget.admit(&self.published, key, &value) else { return false };
+        let adds = Adds::Item(memory_of(key, &value, false));
+        let Ok(room) = self.budget.admit(&self.published, key, adds) else { return false };
         self.log.push_back((Action::Put { key: key.clone(), value }, Some(room)));
         true
     }
@@ -86,9 +88,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Put(key, len) => {
-                    let asked = memory_of(&key, &value(len));
+                    let asked = memory_of(&key, &value(len), false);
                     let held = leader.state.map.get(&key);
-                    let held = held.map_or(0, |item| memory_of(&key, &item.value));
+                    let held = held.map_or(0, |item| memory_of(&key, &item.value, item.expires.is_some()));
                     let (alone, after) = (leader.log.is_empty(), leader.state.memory() - held + asked);
                     let admitted = leader.put(&key, len);
                     prop_assert!(admitted || asked > held, "refused although it makes it no larger");

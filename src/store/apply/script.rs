@@ -8,6 +8,10 @@
 //! blank / members 1,2,3
 //! found 7 name              gives the group an identity
 //! put KEY VALUE / delete KEY
+//! put KEY VALUE for MS       for a while; touch KEY MS, touch KEY ever
+//! delete-span PREFIX 2      the first two keys; with a name of a session, once
+//! expire                    moves the time on to the entry's stamp
+//! @5000 COMMAND             with this stamp, instead of 1000 and the index, or the time if that is later
 //! if COND put KEY VALUE     if COND holds: absent, present, or versions such as 1,2; also delete
 //! open 9                    opens a session
 //! once 9.3.1 put KEY VALUE  write 1 of slot 3 of session 9; also delete, and if COND
@@ -64,6 +68,14 @@ fn key_write(words: &[&str]) -> KeyWrite {
             KeyWrite { key: key(at), condition, write: Write::Put { value: Value::text(value) } }
         }
         ["delete", at] => KeyWrite { key: key(at), condition, write: Write::Delete },
+        ["put", at, value, "for", ttl] => {
+            let write = Write::PutFor { value: Value::text(value), ttl_ms: ttl.parse().unwrap() };
+            KeyWrite { key: key(at), condition, write }
+        }
+        ["touch", at, ttl] => {
+            let write = Write::Touch { ttl_ms: ttl.parse().ok() };
+            KeyWrite { key: key(at), condition, write }
+        }
         _ => panic!("no such command: {words:?}"),
     }
 }
@@ -78,6 +90,7 @@ fn payload(words: &[&str], ts: u64) -> Payload {
     let number = |text: &str| text.parse().unwrap();
     let action = match *words {
         ["blank"] => return Payload::Blank,
+        ["expire"] => Action::Expire,
         ["members", list] => {
             let voters = list.split(',').map(|id| NodeId(number(id))).collect();
             return Payload::Membership(Membership { voters: vec![voters], urls: [].into() });
@@ -111,6 +124,7 @@ fn payload(words: &[&str], ts: u64) -> Payload {
                 Action::Put { key, value }
             }
             KeyWrite { key, condition: None, write: Write::Delete } => Action::Delete { key },
+            write => Action::Write(write),
         },
     };
     Payload::Command(Command { ts, action })
@@ -127,12 +141,7 @@ fn show(outcome: &Outcome) -> String {
         Outcome::Mismatch { version: Some(version) } => format!("mismatch version={version}"),
         Outcome::Mismatch { version: None } => "mismatch absent".into(),
         Outcome::Again(Answer { index, ts, result }) => {
-            let result = match *result {
-                Settled::Written { version, existed } => Outcome::Written { version, existed },
-                Settled::Mismatch { version } => Outcome::Mismatch { version },
-                Settled::Deleted { keys, more } => Outcome::Deleted { index: *index, keys, more },
-            };
-            format!("again, as at {index} (ts={ts}): {}", show(&result))
+            format!("again, as at {index} (ts={ts}): {}", show(&(*result).into()))
         }
         Outcome::NoSession => "no session".into(),
         Outcome::Superseded => "superseded".into(),
@@ -141,12 +150,18 @@ fn show(outcome: &Outcome) -> String {
         Outcome::Deleted { index, keys, more } => {
             format!("deleted {keys} keys at {index} more={more}")
         }
+        Outcome::Lasting { version, existed, expires } => {
+            let until = expires.map_or("for ever".into(), |expires| format!("until {expires}"));
+            format!("lasting {until} version={version} existed={existed}")
+        }
+        Outcome::NoValue => "no value".into(),
     }
 }
 
 fn show_item(item: &Item) -> String {
     let text = String::from_utf8_lossy(&item.value.data);
-    format!("{text:?} ts={} version={}", item.ts, item.version)
+    let until = item.expires.map(|expires| format!(" until {expires}")).unwrap_or_default();
+    format!("{text:?} ts={} version={}{until}", item.ts, item.version)
 }
 
 fn show_state(state: &State, out: &mut String) {
@@ -184,9 +199,12 @@ fn run_command(state: &mut State, line: &str, out: &mut String) {
         }
         _ => {
             let index = state.next_index();
-            let ts = (1000 + index).max(state.clock);
+            let (ts, words) = match words[0].strip_prefix('@') {
+                Some(ts) => (ts.parse().unwrap(), &words[1..]),
+                None => ((1000 + index).max(state.clock), &words[..]),
+            };
             let id = LogId { term: 1, leader: NodeId(1), index };
-            let entry = Entry { id, payload: payload(&words, ts) };
+            let entry = Entry { id, payload: payload(words, ts) };
             writeln!(out, "{index}: {}", show(&apply(state, &entry))).unwrap();
         }
     }

@@ -37,10 +37,17 @@ fn condition() -> impl Strategy<Value = Condition> {
     ]
 }
 
+/// Beside times that are drawn from as few.
+fn ttl_ms() -> impl Strategy<Value = u64> {
+    prop_oneof![1..20_u64, Just(u64::MAX)]
+}
+
 fn write() -> impl Strategy<Value = Write> {
     prop_oneof![
         3 => value().prop_map(|value| Write::Put { value }),
         1 => Just(Write::Delete),
+        2 => (value(), ttl_ms()).prop_map(|(value, ttl_ms)| Write::PutFor { value, ttl_ms }),
+        1 => prop::option::of(ttl_ms()).prop_map(|ttl_ms| Write::Touch { ttl_ms }),
     ]
 }
 
@@ -81,6 +88,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => ("[a-d]{0,1}", 0..5_u32, prop::option::of(write_id())).prop_map(|(prefix, limit, once)| {
             Action::DeleteSpan { span: Span::of_prefix(prefix.as_bytes()), limit, once }
         }),
+        6 => key_write().prop_map(Action::Write),
+        4 => Just(Action::Expire),
         2 => (1..4_u64).prop_map(|id| Action::OpenSession { session: SessionId(id) }),
         1 => (1..3_u64).prop_map(|id| Action::Found { group: GroupId(id), name: "name".into() }),
         2 => (1..3_u64, 1..4_u64, range)
@@ -94,7 +103,7 @@ fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         1 => Just(Payload::Blank),
         1 => Just(Payload::Membership(Membership::default())),
-        30 => (any::<u64>(), action())
+        30 => (0..40_u64, action())
             .prop_map(|(ts, action)| Payload::Command(Command { ts, action })),
     ]
 }
@@ -116,30 +125,59 @@ fn bytes_of(state: &State) -> u64 {
 /// What has been written, as seen from outside.
 #[derive(Default)]
 struct Model {
-    values: BTreeMap<Key, (Value, TimestampMs)>,
+    values: BTreeMap<Key, (Value, TimestampMs, Option<TimestampMs>)>,
     versions: BTreeMap<Key, Version>,
+    clock: TimestampMs,
 }
 
 impl Model {
-    /// A condition holds, or fails, by what was there before.
-    fn check(&self, key: &Key, condition: &Condition, outcome: &Outcome) {
+    /// Values come to their end by the time of the log, which never goes back.
+    fn at(&mut self, clock: TimestampMs) {
+        assert!(clock >= self.clock, "from {} to {clock}", self.clock);
+        self.clock = clock;
+        self.values.retain(|_, (_, _, expires)| expires.is_none_or(|expires| expires > clock));
+    }
+
+    /// Checks the outcome of a write and follows it.
+    fn key_write(
+        &mut self,
+        (key, condition, write): (&Key, Option<&Condition>, &Write),
+        ts: TimestampMs,
+        outcome: &Outcome,
+    ) {
         let version = self.values.contains_key(key).then(|| self.versions[key]);
-        match outcome {
-            Outcome::Written { .. } => assert!(condition.holds(version), "{condition:?}"),
-            Outcome::Mismatch { version: said } => {
-                assert!(!condition.holds(version), "{condition:?}");
+        let happens = condition.is_none_or(|condition| condition.holds(version));
+        match (outcome, write) {
+            (Outcome::Mismatch { version: said }, _) => {
+                assert!(!happens, "{condition:?}");
                 assert_eq!(*said, version);
             }
-            Outcome::WrongShard { .. } => {}
-            Outcome::Done
-            | Outcome::Refused(_)
-            | Outcome::Again(_)
-            | Outcome::NoSession
-            | Outcome::Superseded
-            | Outcome::KeyReused
-            | Outcome::KeysFull
-            | Outcome::Deleted { .. } => panic!("{outcome:?}"),
+            (Outcome::Written { .. }, Write::Put { value }) => {
+                self.write(key, Some((value.clone(), ts, None)), outcome);
+            }
+            (Outcome::Written { .. }, Write::Delete) => self.write(key, None, outcome),
+            (Outcome::Lasting { expires, .. }, Write::PutFor { value, ttl_ms }) => {
+                assert_eq!(*expires, Some(self.clock.saturating_add(*ttl_ms)));
+                self.write(key, Some((value.clone(), ts, *expires)), outcome);
+            }
+            (Outcome::Lasting { version: said, existed, expires }, Write::Touch { ttl_ms }) => {
+                assert_eq!((Some(*said), *existed), (version, true));
+                assert_eq!(*expires, ttl_ms.map(|ttl_ms| self.clock.saturating_add(ttl_ms)));
+                self.values.get_mut(key).expect("it has a value").2 = *expires;
+            }
+            (Outcome::NoValue, Write::Touch { .. }) => assert_eq!(version, None),
+            (
+                Outcome::WrongShard { .. }
+                | Outcome::Again(_)
+                | Outcome::NoSession
+                | Outcome::Superseded
+                | Outcome::KeyReused
+                | Outcome::KeysFull,
+                _,
+            ) => return,
+            _ => panic!("{outcome:?} of {write:?}"),
         }
+        assert_eq!(happens, !matches!(outcome, Outcome::Mismatch { .. }), "{condition:?}");
     }
 
     /// The first keys of the span are gone, and each has a version above its last.
@@ -158,9 +196,15 @@ impl Model {
         }
     }
 
-    /// Checks the outcome of a write and follows it.
-    fn write(&mut self, key: &Key, new: Option<(Value, TimestampMs)>, outcome: &Outcome) {
-        let Outcome::Written { version, existed } = *outcome else {
+    fn write(
+        &mut self,
+        key: &Key,
+        new: Option<(Value, TimestampMs, Option<TimestampMs>)>,
+        outcome: &Outcome,
+    ) {
+        let (Outcome::Written { version, existed } | Outcome::Lasting { version, existed, .. }) =
+            *outcome
+        else {
             return;
         };
         assert_eq!(existed, self.values.contains_key(key));
@@ -198,27 +242,18 @@ proptest! {
         let (mut state, mut model) = (State::default(), Model::default());
         for entry in &history {
             let outcome = apply(&mut state, entry);
+            model.at(state.clock);
             if let Payload::Command(Command { ts, action }) = &entry.payload {
+                let mut check = |key, condition, write: &Write| {
+                    model.key_write((key, condition, write), *ts, &outcome);
+                };
                 match action {
-                    Action::Put { key, value } => model.write(key, Some((value.clone(), *ts)), &outcome),
-                    Action::Delete { key } => model.write(key, None, &outcome),
-                    Action::Conditional { key, condition, write } => {
-                        let new = match write {
-                            Write::Put { value } => Some((value.clone(), *ts)),
-                            Write::Delete => None,
-                        };
-                        model.check(key, condition, &outcome);
-                        model.write(key, new, &outcome);
-                    }
-                    Action::Once { write: KeyWrite { key, condition, write }, .. } => {
-                        let new = match write {
-                            Write::Put { value } => Some((value.clone(), *ts)),
-                            Write::Delete => None,
-                        };
-                        if let (Some(condition), Outcome::Written { .. } | Outcome::Mismatch { .. }) = (condition, &outcome) {
-                            model.check(key, condition, &outcome);
-                        }
-                        model.write(key, new, &outcome);
+                    Action::Put { key, value } => check(key, None, &Write::Put { value: value.clone() }),
+                    Action::Delete { key } => check(key, None, &Write::Delete),
+                    Action::Conditional { key, condition, write } => check(key, Some(condition), write),
+                    Action::Write(KeyWrite { key, condition, write })
+                    | Action::Once { write: KeyWrite { key, condition, write }, .. } => {
+                        check(key, condition.as_ref(), write);
                     }
                     Action::DeleteSpan { span, limit, .. } => {
                         model.delete_span(span, *limit, &outcome);
@@ -226,10 +261,13 @@ proptest! {
                     _ => {}
                 }
             }
+            let held: BTreeMap<_, _> = state
+                .span(&Span::default())
+                .map(|(key, item)| (key.clone(), (item.value.clone(), item.ts, item.expires)))
+                .collect();
+            prop_assert_eq!(state.keys_with_value(), held.len() as u64);
+            prop_assert_eq!(&held, &model.values);
         }
-        let held: BTreeMap<_, _> =
-            state.map.iter().map(|(k, i)| (k.clone(), (i.value.clone(), i.ts))).collect();
-        prop_assert_eq!(held, model.values);
     }
 
     #[test]
@@ -347,7 +385,13 @@ proptest! {
             let before = state.clone();
             let outcome = apply(&mut state, &entry(index, Payload::Command(command)));
             let Action::Once { once, write } = action else { continue };
-            let settled = matches!(outcome, Outcome::Written { .. } | Outcome::Mismatch { .. });
+            let settled = matches!(
+                outcome,
+                Outcome::Written { .. }
+                    | Outcome::Mismatch { .. }
+                    | Outcome::Lasting { .. }
+                    | Outcome::NoValue
+            );
             if !settled {
                 prop_assert_eq!(&state.map, &before.map);
             }
@@ -362,11 +406,7 @@ proptest! {
                 }
                 (_, Outcome::Again(answer)) => {
                     let (_, _, outcome) = known.expect("there was a first time");
-                    let same = match answer.result {
-                        Settled::Written { version, existed } => Outcome::Written { version, existed },
-                        Settled::Mismatch { version } => Outcome::Mismatch { version },
-                        Settled::Deleted { .. } => panic!("{answer:?}"),
-                    };
+                    let same = answer.result.into();
                     prop_assert_eq!(outcome, &same);
                     prop_assert!(answer.index < index);
                 }

@@ -26,9 +26,11 @@ use crate::types::topology::Claim;
 use crate::types::value::{Value, ValueKind};
 
 const MAGIC: [u8; 8] = *b"SAGESNAP";
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 /// The last format that knew of items only.
 const FORMAT_ITEMS_ONLY: u16 = 1;
+/// Set in the kind of a record whose item is not for ever: when it is over stands before its key.
+const KIND_EXPIRES: u8 = 0x80;
 /// The kind of a record that holds no item, and has no key.
 const KIND_REMEMBERED: u8 = 3;
 const FOOTER_MARK: [u8; 8] = *b"\0\0\0\0END\n";
@@ -43,6 +45,8 @@ pub(super) const FOOTER_BYTES: usize = 24;
 pub(super) const CHECKSUM_BYTES: usize = 4;
 /// Bytes of a record beside its key and value.
 const RECORD_HEAD_BYTES: usize = 23;
+/// Bytes more of one that says when its item is over.
+const EXPIRES_BYTES: usize = 8;
 /// More than anything remembered takes.
 const REMEMBERED_BYTES_MAX: usize = 256;
 /// LZ4 can't make more than this many bytes out of one.
@@ -382,7 +386,8 @@ impl Footer {
 
 /// The length of a record.
 pub(super) fn record_len(key: &Key, item: &Item) -> usize {
-    RECORD_HEAD_BYTES + key.as_bytes().len() + item.value.data.len()
+    let expires = item.expires.map_or(0, |_| EXPIRES_BYTES);
+    RECORD_HEAD_BYTES + expires + key.as_bytes().len() + item.value.data.len()
 }
 
 /// Appends a record to a block.
@@ -392,6 +397,7 @@ pub(super) fn push_record(raw: &mut Vec<u8>, key: &Key, item: &Item) {
         ValueKind::Json => 1,
         ValueKind::Bytes => 2,
     };
+    let kind = kind | item.expires.map_or(0, |_| KIND_EXPIRES);
     let key_len = u16::try_from(key.as_bytes().len()).expect("a key is at most 4 KiB");
     let value_len = u32::try_from(item.value.data.len()).expect("a value comes in one frame");
     raw.extend_from_slice(&key_len.to_le_bytes());
@@ -399,6 +405,9 @@ pub(super) fn push_record(raw: &mut Vec<u8>, key: &Key, item: &Item) {
     raw.extend_from_slice(&value_len.to_le_bytes());
     raw.extend_from_slice(&item.ts.to_le_bytes());
     raw.extend_from_slice(&item.version.to_le_bytes());
+    if let Some(expires) = item.expires {
+        raw.extend_from_slice(&expires.to_le_bytes());
+    }
     raw.extend_from_slice(key.as_bytes());
     raw.extend_from_slice(&item.value.data);
 }
@@ -436,23 +445,28 @@ pub(super) fn next_record(raw: &mut &[u8]) -> Result<Option<Record>, FormatError
     let ts = u64::from_le_bytes(take(raw)?);
     let version = u64::from_le_bytes(take(raw)?);
     bounded("version", version, VERSION_MAX)?;
-    let kind = match kind {
+    let value_kind = match kind & !KIND_EXPIRES {
         0 => ValueKind::Text,
         1 => ValueKind::Json,
         2 => ValueKind::Bytes,
-        KIND_REMEMBERED if (key_len, ts, version) == (0, 0, 0) => {
+        KIND_REMEMBERED if (kind, key_len, ts, version) == (KIND_REMEMBERED, 0, 0, 0) => {
             let encoded = take_slice(raw, value_len as usize)?;
             let thing = codec::decode(encoded, REMEMBERED_BYTES_MAX)
                 .map_err(|error| FormatError::Malformed(format!("a record: {error}")))?;
             return Ok(Some(Record::Remembered(thing)));
         }
-        other => return Err(FormatError::Malformed(format!("a record of kind {other}"))),
+        _ => return Err(FormatError::Malformed(format!("a record of kind {kind}"))),
+    };
+    let expires = match kind & KIND_EXPIRES {
+        0 => None,
+        _ => Some(u64::from_le_bytes(take(raw)?)),
     };
     // Copies: a slice would keep its whole block alive for as long as the key lives.
     let key = Bytes::copy_from_slice(take_slice(raw, usize::from(key_len))?);
     let key = Key::new(key).map_err(|error| FormatError::Malformed(error.to_string()))?;
     let data = Bytes::copy_from_slice(take_slice(raw, value_len as usize)?);
-    Ok(Some(Record::Item(key, Item { value: Value { kind, data }, ts, version })))
+    let value = Value { kind: value_kind, data };
+    Ok(Some(Record::Item(key, Item { value, ts, version, expires })))
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], FormatError> {

@@ -176,7 +176,8 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
     full.answers.keys.keep(&key, 7, answer, full.clock);
     for (key, value) in [("a", "1"), ("b", "{\"x\":1}"), ("key", &"text ".repeat(20))] {
         let key = Key::new(key.to_owned()).expect("a key");
-        let item = Item { value: Value::text(value), ts: 1_755_248_123_456, version: 3 };
+        let item =
+            Item { value: Value::text(value), ts: 1_755_248_123_456, version: 3, expires: None };
         full.insert(&key, item.clone());
         plain.insert(&key, item);
     }
@@ -201,7 +202,7 @@ pub(crate) fn snapshot_of(keys: u32) -> Vec<u8> {
     let mut state = State::default();
     for number in 0..keys {
         let key = Key::new(format!("{number:06}")).expect("a key");
-        state.insert(&key, Item { value: Value::text(""), ts: 0, version: 0 });
+        state.insert(&key, Item { value: Value::text(""), ts: 0, version: 0, expires: None });
     }
     let mut bytes = Vec::new();
     write::write_state(&state, Codec::Lz4, &mut bytes).expect("a vector takes everything");

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod conditions;
+mod expiry;
 mod keys;
 mod once;
 mod process;
@@ -72,6 +73,9 @@ pub(crate) async fn every_promise(subject: &Subject) {
     keys::a_cursor_is_good_for_its_query_only(subject).await;
     keys::what_deletes_many_keys_must_say_which(subject).await;
     keys::all_keys_with_a_prefix_are_deleted(subject).await;
+    expiry::a_value_ends_when_its_time_is_over(subject).await;
+    expiry::a_touch_gives_a_value_another_while_and_leaves_it_as_it_is(subject).await;
+    expiry::what_is_no_time_to_live_is_refused(subject).await;
     bounds::a_value_has_a_bound(subject).await;
     bounds::a_refused_body_does_not_swallow_the_answer(subject).await;
     bounds::a_body_that_stalls_ends_with_the_deadline(subject).await;

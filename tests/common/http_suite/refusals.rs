@@ -61,7 +61,8 @@ pub(crate) async fn an_unknown_parameter_is_refused_by_name(subject: &Subject) {
         ("GET", "key=b", "key"),
         ("PUT", "consistency=stale", "consistency"),
         ("PUT", "raw=true", "raw"),
-        ("PUT", "ttl=30s", "ttl"),
+        ("PUT", "ttl=0s", "ttl"),
+        ("GET", "ttl=30s", "ttl"),
         ("DELETE", "prefix=a", "prefix"),
         ("DELETE", "timeout=2h", "timeout"),
     ];

@@ -88,7 +88,9 @@ fn show_proposal(proposal: &Proposal) -> String {
         | Action::Conditional { .. }
         | Action::OpenSession { .. }
         | Action::Once { .. }
-        | Action::DeleteSpan { .. } => "?",
+        | Action::DeleteSpan { .. }
+        | Action::Write(_)
+        | Action::Expire => "?",
     };
     format!("{action} {}", proposal.group.name)
 }
@@ -123,7 +125,9 @@ fn the_claims_hold_the_whole_topology_and_share_the_ring() {
             | Action::Conditional { .. }
             | Action::OpenSession { .. }
             | Action::Once { .. }
-            | Action::DeleteSpan { .. } => None,
+            | Action::DeleteSpan { .. }
+            | Action::Write(_)
+            | Action::Expire => None,
         })
         .collect();
     let expected = Topology { cluster: UNUSED, ..ring(99, 1, &[1, 2]) };

@@ -392,7 +392,9 @@ fn message(proposal: &Proposal, cluster: ClusterId) -> Message {
         | Action::Conditional { .. }
         | Action::OpenSession { .. }
         | Action::Once { .. }
-        | Action::DeleteSpan { .. } => {
+        | Action::DeleteSpan { .. }
+        | Action::Write(_)
+        | Action::Expire => {
             panic!("not a change of the ring: {proposal:?}")
         }
     };

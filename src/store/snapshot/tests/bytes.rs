@@ -153,7 +153,7 @@ impl Forge {
 }
 
 fn record(key: &str, version: u64) -> Vec<u8> {
-    let item = Item { value: Value::text("v"), ts: 1, version };
+    let item = Item { value: Value::text("v"), ts: 1, version, expires: None };
     let mut raw = vec![];
     push_record(&mut raw, &Key::new(key.to_owned()).unwrap(), &item);
     raw
@@ -286,8 +286,8 @@ fn what_a_newer_program_wrote_is_not_called_damaged() {
     };
     let zstd = forged(10, 2);
     assert!(zstd.is_unsupported() && zstd.to_string().contains("codec 2 (zstd)"), "{zstd}");
-    let newer = forged(8, 3);
-    assert!(newer.is_unsupported() && newer.to_string().contains("format 3"), "{newer}");
+    let newer = forged(8, 4);
+    assert!(newer.is_unsupported() && newer.to_string().contains("format 4"), "{newer}");
     assert!(!forged(0, b'x').is_unsupported());
     // Without its checksum the same byte is damage.
     let mut bent = encoded(&State::default(), Codec::Lz4);
