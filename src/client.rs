@@ -33,6 +33,7 @@
 mod answer;
 mod error;
 mod scan;
+mod txn;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,8 +49,8 @@ use crate::types::deadline::Deadline;
 use crate::types::error::WriteOutcome;
 use crate::types::http::{
     CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, ClusterBody, HEADER_IDEMPOTENCY_KEY,
-    HEADER_MIN_INDEX, HealthBody, PATH_CLUSTER, PATH_HEALTH, PATH_KV, PATH_READY, PATH_ROUTE,
-    PATH_STATUS, PATH_TOUCH, ReadyBody, RouteBody, ShardStatus, WriteBody,
+    HEADER_MIN_INDEX, HealthBody, PATH_CLUSTER, PATH_HEALTH, PATH_INCR, PATH_KV, PATH_READY,
+    PATH_ROUTE, PATH_STATUS, PATH_TOUCH, ReadyBody, RouteBody, ShardStatus, WriteBody,
 };
 use crate::types::ids::Index;
 use crate::types::item::Item;
@@ -65,6 +66,7 @@ use crate::types::value::{Value, ValueKind};
 use answer::Answer;
 pub use error::ClientError;
 pub use scan::{Page, ScanOptions};
+pub use txn::{OpAnswer, TxnAnswer};
 
 /// A client of one cluster or one group. Cloning shares its connections.
 #[derive(Clone, Debug)]
@@ -226,6 +228,22 @@ impl Client {
         self.send(request).await?.written()
     }
 
+    /// Adds `by` to the JSON integer that `key` has, or to 0, and says in the answer's `value` what that
+    /// comes to. If it has another value, the error has the code `not_an_integer`. The condition and
+    /// the name of `options` count as in [`Client::put_with`].
+    pub async fn incr(
+        &self,
+        key: &str,
+        by: i64,
+        options: &WriteOptions,
+    ) -> Result<WriteBody, ClientError> {
+        let by = by.to_string();
+        let mut request = Request { path: PATH_INCR, ..Request::kv(Method::POST, key) };
+        request.options = Some(options);
+        request.query.push(("by", &by));
+        self.send(request).await?.written()
+    }
+
     /// Removes `key` as `options` say, as [`Client::put_with`] writes.
     pub async fn delete_with(
         &self,
@@ -340,7 +358,8 @@ impl Client {
             let until = deadline.at_most(deadline.left() / share);
             let answer = self.attempt(&self.urls[at], &request, until).await;
             match answer.and_then(Answer::accepted) {
-                Ok(answer) => {
+                Ok(mut answer) => {
+                    answer.after_lost = lost.is_some();
                     self.preferred.store(at, Ordering::Relaxed);
                     self.note(&answer);
                     return Ok(answer);

@@ -36,14 +36,18 @@ pub(super) fn refuse(error: Error, about: About) -> Response {
         (error, About::Read | About::Write) => error,
     };
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let body = ErrorBody {
+    json(status, &json_body(&error, about))
+}
+
+/// What an error says.
+pub(super) fn json_body(error: &Error, about: About) -> ErrorBody {
+    ErrorBody {
         error: error.to_string(),
         code: error.code().to_owned(),
         outcome: (about == About::Write).then(|| error.outcome()),
-        epoch: if let Error::WrongShard { epoch } = error { Some(epoch) } else { None },
-        version: if let Error::VersionMismatch { version } = error { version } else { None },
-    };
-    json(status, &body)
+        epoch: if let Error::WrongShard { epoch } = error { Some(*epoch) } else { None },
+        version: if let Error::VersionMismatch { version } = error { *version } else { None },
+    }
 }
 
 /// A JSON answer; a 503 also says when to try again.

@@ -44,6 +44,8 @@ pub(super) const KEYS_ONLY: &str = "keys_only";
 pub(super) const CURSOR: &str = "cursor";
 /// How long a value lasts.
 pub(super) const TTL: &str = "ttl";
+/// How much is added to a counter.
+pub(super) const BY: &str = "by";
 
 /// The most characters of a parameter's name that an error repeats.
 const NAME_CHARS_SHOWN: usize = 64;
@@ -111,6 +113,16 @@ impl Query {
             Some("none") => Ok(None),
             Some(_) => self.ttl_ms(),
         }
+    }
+
+    /// How much is added to a counter.
+    pub(super) fn by(&self) -> Result<i64, Error> {
+        let Some(text) = self.text(BY)? else { return Ok(1) };
+        // Not `+1`, where the plus may have been a space.
+        let digits =
+            text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit());
+        let by = text.parse().ok().filter(|_| digits);
+        by.ok_or_else(|| invalid(BY, "not an integer of 64 bits"))
     }
 
     /// How fresh the read must be.
@@ -271,6 +283,24 @@ mod tests {
         assert!(left("timeout=60s").is_ok());
         for bad in ["0s", "61s", "5", "", "-1s", "%ff", "1e3s"] {
             assert!(left(&format!("timeout={bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_an_integer() {
+        let by = |query: &str| {
+            let uri = format!("/kv/incr?{query}").parse().expect("a URI");
+            Query::parse(&uri, &[BY]).expect("known").by()
+        };
+        for (text, number) in
+            [("", 1), ("by=0", 0), ("by=-3", -3), ("by=9223372036854775807", i64::MAX)]
+        {
+            assert_eq!(by(text), Ok(number));
+        }
+        for bad in
+            ["by=", "by=+1", "by=%2b1", "by=1.5", "by=1e3", "by=--1", "by=9223372036854775808"]
+        {
+            assert!(by(bad).is_err(), "{bad}");
         }
     }
 

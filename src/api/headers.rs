@@ -81,6 +81,16 @@ pub(super) fn unconditional(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
+/// Refuses what a request about several keys does not have, which may have a name.
+pub(super) fn only_a_name(headers: &HeaderMap) -> Result<(), Error> {
+    refuse_not_built(headers)?;
+    let for_one = [IF_MATCH.as_str(), IF_NONE_MATCH.as_str(), HEADER_MIN_INDEX];
+    match for_one.into_iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => Err(invalid(name, "only requests about one key have it")),
+        None => Ok(()),
+    }
+}
+
 /// The name under which a write takes effect once.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Error> {
     let name = HeaderName::from_static(HEADER_IDEMPOTENCY_KEY);

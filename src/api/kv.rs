@@ -16,7 +16,7 @@ use tokio::time::timeout_at;
 use crate::api::Kv;
 use crate::api::body;
 use crate::api::error::{About, json, not_modified, plain, refuse};
-use crate::api::extract::{CONSISTENCY, KEY, Query, RAW, TIMEOUT, TTL, with_margin};
+use crate::api::extract::{BY, CONSISTENCY, KEY, Query, RAW, TIMEOUT, TTL, with_margin};
 use crate::api::headers::{at_least, condition, idempotency_key, unless, value_kind};
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
@@ -72,6 +72,26 @@ pub(super) async fn touch<K: Kv>(
     request: Request,
 ) -> Response {
     try_touch(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Write))
+}
+
+/// `POST /kv/incr`.
+pub(super) async fn incr<K: Kv>(
+    State(shared): State<Arc<Shared<K>>>,
+    request: Request,
+) -> Response {
+    try_incr(&shared, request).await.unwrap_or_else(|error| refuse(error, About::Write))
+}
+
+async fn try_incr<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
+    let query = Query::parse(request.uri(), &[KEY, BY, TIMEOUT])?;
+    let (key, deadline, by) = (query.key()?, query.deadline()?, query.by()?);
+    let condition = condition(request.headers())?;
+    let once = idempotency_key(request.headers())?.map(Once::Key);
+    let add = KeyWrite { key, condition, write: Write::Add { by } };
+    let request = KvRequest::Write { write: add, once };
+    let _place = shared.admit()?;
+    let written = write(&*shared.face, request, deadline).await?;
+    Ok(has_value(&written))
 }
 
 async fn try_touch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
@@ -142,14 +162,18 @@ async fn try_get<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
 async fn write<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<Written, Error> {
     match call(kv, request, deadline).await? {
         KvReply::Written(written) => Ok(written),
-        KvReply::Read(_) => Err(Error::outcome_unknown("the store answered a write with a read")),
+        KvReply::Read(_) | KvReply::Txn(_) => {
+            Err(Error::outcome_unknown("the store answered a write with something else"))
+        }
     }
 }
 
 async fn read<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<Read, Error> {
     match call(kv, request, deadline).await? {
         KvReply::Read(read) => Ok(read),
-        KvReply::Written(_) => Err(Error::unavailable("the store answered a read with a write")),
+        KvReply::Written(_) | KvReply::Txn(_) => {
+            Err(Error::unavailable("the store answered a read with something else"))
+        }
     }
 }
 
@@ -175,6 +199,7 @@ fn write_body(written: &Written, existed: Option<bool>) -> WriteBody {
         ts: written.ts,
         version: written.version,
         expires: written.expires,
+        value: written.value,
         existed,
         index: None,
     }

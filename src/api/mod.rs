@@ -12,6 +12,7 @@
 //! kv       the handlers of one key: Kv::call within the deadline, and its reply as HTTP
 //! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next; Kv::delete_span
 //! metrics  /metrics
+//! txn      /txn and /batch: Kv::call and Kv::batch
 //! status   /health /ready /status /stats /cluster /route
 //! upgrade  /rpc: from HTTP to our own framed protocol
 //! error    every error as JSON, with what it says about a write
@@ -32,6 +33,7 @@ mod kv;
 mod metrics;
 mod routes;
 mod status;
+mod txn;
 mod upgrade;
 
 pub mod shard;
@@ -43,7 +45,9 @@ use crate::types::error::Error;
 use crate::types::http::{ClusterBody, ReadyBody, RingStatus, RouteBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{KvReply, KvRequest};
+use crate::types::once::Once;
 use crate::types::scan::{Deleted, Scan, Scanned, Span};
+use crate::types::txn::{Batched, Op};
 
 pub use routes::{Options, Rpc, coordinator_router, refusing_router, shard_router};
 
@@ -65,6 +69,18 @@ pub trait Kv: Send + Sync + 'static {
         scan: Scan,
         deadline: Deadline,
     ) -> impl Future<Output = Result<Scanned, Error>> + Send;
+
+    /// Carries out operations on keys of any groups, those of each group in one entry of its log, before
+    /// `deadline`, whatever happens.
+    ///
+    /// An error other than [`Error::OutcomeUnknown`], of the whole or of one operation, promises that it has
+    /// not been and never will be carried out.
+    fn batch(
+        &self,
+        ops: Vec<Op>,
+        once: Option<Once>,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Batched, Error>> + Send;
 
     /// Removes all keys of a span, some at a time, before `deadline`, whatever happens.
     ///

@@ -17,12 +17,12 @@ use tokio_util::task::TaskTracker;
 use crate::api::body::let_run_out;
 use crate::api::error::About;
 use crate::api::{CoordinatorFace, Kv, ShardFace};
-use crate::api::{error, keys, kv, metrics, status, upgrade};
+use crate::api::{error, keys, kv, metrics, status, txn, upgrade};
 use crate::rpc;
 use crate::types::error::Error;
 use crate::types::http::{
-    PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_KEYS, PATH_KV, PATH_METRICS, PATH_READY,
-    PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS, PATH_TOUCH,
+    PATH_BATCH, PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_INCR, PATH_KEYS, PATH_KV, PATH_METRICS,
+    PATH_READY, PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS, PATH_TOUCH, PATH_TXN,
 };
 use crate::types::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SCANS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT,
@@ -153,6 +153,9 @@ fn kv_routes<K: Kv>() -> Router<Arc<Shared<K>>> {
     Router::new()
         .route(PATH_KV, get(kv::get::<K>).put(kv::put::<K>).delete(kv::delete::<K>))
         .route(PATH_TOUCH, post(kv::touch::<K>))
+        .route(PATH_INCR, post(kv::incr::<K>))
+        .route(PATH_TXN, post(txn::txn::<K>))
+        .route(PATH_BATCH, post(txn::batch::<K>))
         .route(PATH_KEYS, get(keys::list::<K>).delete(keys::delete::<K>))
         .route(PATH_COUNT, get(keys::count::<K>))
 }

@@ -16,9 +16,11 @@ use crate::types::http::{ReadyBody, ShardStatus};
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read};
 use crate::types::limits::{FOLLOWER_READ_PATIENCE, SPAN_DELETES_MAX};
+use crate::types::once::Once;
 use crate::types::peer::{Reply, Request};
 use crate::types::scan::{Deleted, Part, Scan, Scanned, Span};
 use crate::types::topology::Member;
+use crate::types::txn::{Batched, Op, Txn};
 
 /// How long to wait for another leader before asking again.
 const LEADER_PATIENCE: Duration = Duration::from_millis(50);
@@ -155,6 +157,23 @@ impl Kv for Shard {
         }
     }
 
+    async fn batch(
+        &self,
+        ops: Vec<Op>,
+        once: Option<Once>,
+        deadline: Deadline,
+    ) -> Result<Batched, Error> {
+        match self.call(KvRequest::Txn { txn: Txn::Batch { ops }, once }, deadline).await? {
+            KvReply::Txn(reply) => Ok(Batched {
+                at: vec![reply.at.clone()],
+                results: reply.into_ops().map(Ok).collect(),
+            }),
+            KvReply::Written(_) | KvReply::Read(_) => {
+                Err(Error::outcome_unknown("the leader answered a batch with something else"))
+            }
+        }
+    }
+
     async fn delete_span(&self, span: Span, deadline: Deadline) -> Result<Deleted, Error> {
         let deadline = deadline.earlier_by(ANSWER_MARGIN);
         let mut deleted = 0;
@@ -271,6 +290,10 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         | Error::ValueTooLarge { .. }
         | Error::IdempotencyKeyReused
         | Error::KeyNotFound
+        | Error::NotAnInteger
+        | Error::AnswerTooLarge
+        | Error::AnswerNotKept
+        | Error::CrossShard { .. }
         | Error::NoSession
         | Error::NoRoom(_) => false,
     }

@@ -24,7 +24,7 @@ use crate::types::kv::{GroupIndex, KvReply, KvRequest};
 use crate::types::limits::{DEADLINE_MARGIN, INDEX_HEADER_BYTES_MAX, TXN_BODY_BYTES_MAX};
 use crate::types::once::Once;
 use crate::types::txn::{BatchedOp, Op, OpError, OpResult, TxnReply};
-use crate::types::txn_body::{BatchBody, TxnBody};
+use crate::types::txn_body::{BatchBody, Object, TxnBody};
 
 /// `POST /txn`.
 pub(super) async fn txn<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Request) -> Response {
@@ -37,14 +37,17 @@ async fn try_txn<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let (body, permit) = read::<TxnBody, K>(shared, request, deadline).await?;
     let txn = body.parse(shared.max_value_bytes)?;
     let writes = !txn.only_reads();
-    let call = shared.face.call(KvRequest::Txn { txn, once }, with_margin(deadline, DEADLINE_MARGIN));
+    let call =
+        shared.face.call(KvRequest::Txn { txn, once }, with_margin(deadline, DEADLINE_MARGIN));
     let answer = timeout_at(deadline.instant().into(), call).await;
     drop(permit);
     let late = || Error::outcome_unknown("no answer before the deadline");
     let reply = match answer.unwrap_or_else(|_| Err(late())) {
         Ok(KvReply::Txn(reply)) => reply,
         Ok(KvReply::Written(_) | KvReply::Read(_)) => {
-            return Err(Error::outcome_unknown("the store answered a transaction with something else"));
+            return Err(Error::outcome_unknown(
+                "the store answered a transaction with something else",
+            ));
         }
         Err(error) => return Err(of_reads(error, writes)),
     };
@@ -106,8 +109,9 @@ async fn read<T: DeserializeOwned, K: Kv>(
 ) -> Result<(T, body::Held), Error> {
     let (body, budget) = (request.into_body(), &shared.body_budget);
     let held = body::read(body, TXN_BODY_BYTES_MAX, budget, deadline).await?;
-    let parsed = serde_json::from_slice(&held.data);
-    Ok((parsed.map_err(|error| Error::InvalidJson(error.to_string()))?, held))
+    let parsed: Result<Object<T>, _> = serde_json::from_slice(&held.data);
+    let Object(body) = parsed.map_err(|error| Error::InvalidJson(error.to_string()))?;
+    Ok((body, held))
 }
 
 /// Appends what became of one operation.
@@ -125,24 +129,33 @@ fn render(number: usize, result: Result<BatchedOp, Error>, body: &mut Vec<u8>) {
             quorum,
         }) => {
             let existed = Some(existed);
-            let body =
-                WriteBody { ok: true, acks, quorum, ts, version, expires, value, existed, index: None };
+            let body = WriteBody {
+                ok: true,
+                acks,
+                quorum,
+                ts,
+                version,
+                expires,
+                value,
+                existed,
+                index: None,
+            };
             (200, serde_json::to_vec(&body).expect("our own bodies have a JSON form"))
         }
-        Ok(BatchedOp { result: OpResult::Failed(error), .. }) => refused(match error {
+        Ok(BatchedOp { result: OpResult::Failed(error), .. }) => refused(&match error {
             OpError::NoValue => Error::KeyNotFound,
             OpError::NotAnInteger => Error::NotAnInteger,
             OpError::TooLong => Error::AnswerTooLarge,
         }),
-        Err(error) => refused(error),
+        Err(error) => refused(&error),
     };
     // Every one of them is an object with at least one field.
     body.extend_from_slice(format!(r#"{{"status":{status},"#).as_bytes());
     body.extend_from_slice(&json[1..]);
 }
 
-fn refused(error: Error) -> (u16, Vec<u8>) {
-    let body = json_body(&error, About::Write);
+fn refused(error: &Error) -> (u16, Vec<u8>) {
+    let body = json_body(error, About::Write);
     (error.status(), serde_json::to_vec(&body).expect("our own bodies have a JSON form"))
 }
 

@@ -135,6 +135,13 @@ fn payload(entry: &Entry) -> String {
             key_write(key, condition.as_ref(), write)
         }
         Action::Expire => "expire".into(),
+        Action::Txn { once, txn } => {
+            let (reads, writes) = (txn.keys().count() - txn.writes().count(), txn.writes());
+            let writes: Vec<_> = writes.map(|(key, write)| key_write(key, None, write)).collect();
+            let once = once.as_ref().map(|once| format!(", once: {}", name(once)));
+            let once = once.unwrap_or_default();
+            format!("txn: {}, and {reads} keys looked at{once}", writes.join("; "))
+        }
         Action::DeleteSpan { span, limit, once } => {
             let [from, to] = [Some(&span.from), span.to.as_ref()]
                 .map(|end| end.map(|end| String::from_utf8_lossy(end)).unwrap_or_default());
@@ -164,6 +171,7 @@ fn key_write(key: &Key, condition: Option<&Condition>, write: &Write) -> String 
         }
         Write::Touch { ttl_ms: Some(ttl_ms) } => format!("touch {key:?} for {ttl_ms} ms"),
         Write::Touch { ttl_ms: None } => format!("touch {key:?} for ever"),
+        Write::Add { by } => format!("add {by} to {key:?}"),
     };
     match condition {
         Some(condition) => format!("{what} if {condition:?}"),

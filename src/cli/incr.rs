@@ -39,8 +39,7 @@ impl IncrArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         let client = self.remote.client()?;
         let condition = self.if_version.map(|version| Condition::Version(vec![version]));
-        let options =
-            WriteOptions { condition, idempotency_key: self.idempotency_key, ttl: None };
+        let options = WriteOptions { condition, idempotency_key: self.idempotency_key, ttl: None };
         let written = match client.incr(&self.key, self.by, &options).await {
             Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
             written => written?,

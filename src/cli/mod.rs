@@ -14,6 +14,7 @@ mod dev;
 mod dump;
 mod flags;
 mod get;
+mod incr;
 mod output;
 mod put;
 mod remote;
@@ -23,6 +24,7 @@ mod scan;
 mod shard;
 mod status;
 mod touch;
+mod txn;
 
 use std::process::ExitCode;
 
@@ -69,6 +71,12 @@ enum Command {
     Get(get::GetArgs),
     /// Let a value last for another while
     Touch(touch::TouchArgs),
+    /// Add to a counter
+    Incr(incr::IncrArgs),
+    /// Carry out operations if conditions hold, all or none
+    Txn(txn::TxnArgs),
+    /// Carry out operations, each by itself
+    Batch(txn::BatchArgs),
     /// Delete a key
     Del(del::DelArgs),
     /// List keys and values in order
@@ -137,6 +145,9 @@ async fn carry_out(command: Command) -> anyhow::Result<Ending> {
         Command::Put(args) => args.run().await,
         Command::Get(args) => args.run().await,
         Command::Touch(args) => args.run().await,
+        Command::Incr(args) => args.run().await,
+        Command::Txn(args) => args.run().await,
+        Command::Batch(args) => args.run().await,
         Command::Del(args) => args.run().await,
         Command::Scan(args) => args.run().await,
         Command::Count(args) => args.run().await,

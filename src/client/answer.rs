@@ -20,6 +20,7 @@ use crate::types::limits::ANSWER_BYTES_MAX;
 use crate::types::value::{Value, ValueKind};
 
 /// A whole answer.
+#[expect(clippy::struct_excessive_bools, reason = "two independent facts, each with its name")]
 #[derive(Debug)]
 pub(super) struct Answer {
     url: String,
@@ -27,6 +28,9 @@ pub(super) struct Answer {
     status: u16,
     headers: HeaderMap,
     body: Bytes,
+    /// Whether an earlier attempt of unknown fate was made: what this one says of a write that was not
+    /// applied then speaks of itself only.
+    pub(super) after_lost: bool,
 }
 
 impl Answer {
@@ -47,7 +51,8 @@ impl Answer {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Self { url: url.to_owned(), write, status, headers, body: body.into() })
+        let (url, body) = (url.to_owned(), body.into());
+        Ok(Self { url, write, status, headers, body, after_lost: false })
     }
 
     /// The answer if it is a result: a 2xx, or the 404 of a key that is not there.

@@ -68,6 +68,16 @@ pub enum ClientError {
     },
 }
 
+/// Codes of what a group made of a write.
+pub(super) const SETTLED: [&str; 6] = [
+    "version_mismatch",
+    "idempotency_key_reused",
+    "key_not_found",
+    "not_an_integer",
+    "answer_too_large",
+    "answer_not_kept",
+];
+
 impl ClientError {
     /// What became of the request, if it was a write. `NotApplied` is certain: it has not been
     /// and never will be applied, so that it may be sent again.
@@ -84,10 +94,7 @@ impl ClientError {
     /// Whether this is what the group made of a write with an idempotency key: then it holds for every
     /// attempt to send it.
     pub(super) fn is_settled(&self) -> bool {
-        let settled = |code: &str| {
-            matches!(code, "version_mismatch" | "idempotency_key_reused" | "key_not_found")
-        };
-        matches!(self, Self::Api { code, .. } if settled(code))
+        matches!(self, Self::Api { code, .. } if SETTLED.contains(&code.as_str()))
     }
 
     /// Whether another server might do better, and nothing is at risk in asking it.

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::stream::{self, Stream, TryStreamExt};
 use reqwest::Method;
+use serde_json::value::RawValue;
 
 use crate::client::{Client, ClientError, Request};
 use crate::types::http::{CountBody, DeletedBody, ItemBody, PATH_COUNT, PATH_KEYS, PageBody};
@@ -124,16 +125,19 @@ impl Client {
 fn listed(item: ItemBody) -> Result<Listed, String> {
     let ItemBody { key, value, encoding, ts, version, expires } = item;
     let key = Key::new(key).map_err(|error| error.to_string())?;
-    let value = value.map(|json| {
-        let text = || serde_json::from_str::<String>(json.get()).map_err(|error| error.to_string());
-        match encoding.as_deref() {
-            Some("base64") => {
-                BASE64_STANDARD.decode(text()?).map(Value::bytes).map_err(|error| error.to_string())
-            }
-            Some(other) => Err(format!("an encoding that is not known: {other}")),
-            None if json.get().starts_with('"') => text().map(Value::text),
-            None => Ok(Value { kind: ValueKind::Json, data: json.get().to_owned().into() }),
-        }
-    });
+    let value = value.map(|json| value_of(&json, encoding.as_deref()));
     Ok(Listed { key, value: value.transpose()?, ts, version, expires })
+}
+
+/// The value that an answer shows. A stored JSON string looks like text.
+pub(super) fn value_of(json: &RawValue, encoding: Option<&str>) -> Result<Value, String> {
+    let text = || serde_json::from_str::<String>(json.get()).map_err(|error| error.to_string());
+    match encoding {
+        Some("base64") => {
+            BASE64_STANDARD.decode(text()?).map(Value::bytes).map_err(|error| error.to_string())
+        }
+        Some(other) => Err(format!("an encoding that is not known: {other}")),
+        None if json.get().starts_with('"') => text().map(Value::text),
+        None => Ok(Value { kind: ValueKind::Json, data: json.get().to_owned().into() }),
+    }
 }

@@ -49,7 +49,7 @@ pub enum OpAnswer {
 }
 
 #[derive(Deserialize)]
-struct Results {
+struct SeveralBody {
     #[serde(default)]
     succeeded: bool,
     #[serde(default)]
@@ -58,7 +58,7 @@ struct Results {
 }
 
 #[derive(Deserialize)]
-struct Status {
+struct Kind {
     status: u16,
     found: Option<bool>,
     code: Option<String>,
@@ -69,6 +69,9 @@ impl Client {
     /// All keys must belong to one group, which a part in braces sees to: `{user:1}:cart`.
     ///
     /// With an idempotency key it takes effect once, however often it is sent.
+    ///
+    /// # Panics
+    /// Never: what is sent has a JSON form.
     pub async fn txn(
         &self,
         (compare, then, otherwise): (&[Compare], &[Op], &[Op]),
@@ -82,12 +85,16 @@ impl Client {
 
     /// Carries out each operation by itself, those of one group in one moment, in as few round trips as
     /// there are groups.
+    ///
+    /// # Panics
+    /// Never: what is sent has a JSON form.
     pub async fn batch(
         &self,
         ops: &[Op],
         idempotency_key: Option<&IdempotencyKey>,
     ) -> Result<Vec<OpAnswer>, ClientError> {
-        let json = serde_json::to_vec(&BatchBody::of(ops)).expect("our own bodies have a JSON form");
+        let json =
+            serde_json::to_vec(&BatchBody::of(ops)).expect("our own bodies have a JSON form");
         Ok(self.several(PATH_BATCH, json, idempotency_key).await?.1)
     }
 
@@ -121,9 +128,9 @@ impl Client {
         path: &'static str,
         json: Vec<u8>,
         idempotency_key: Option<&IdempotencyKey>,
-    ) -> Result<(Results, Vec<OpAnswer>), ClientError> {
+    ) -> Result<(SeveralBody, Vec<OpAnswer>), ClientError> {
         let answer = self.several_as_sent(path, json, idempotency_key).await?;
-        let results: Results = answer.body()?;
+        let results: SeveralBody = answer.body()?;
         let answered = results.results.iter().map(|result| {
             op_answer(result, answer.after_lost).map_err(|reason| answer.odd(reason))
         });
@@ -134,7 +141,7 @@ impl Client {
 
 fn op_answer(json: &RawValue, after_lost: bool) -> Result<OpAnswer, String> {
     let text = |error: serde_json::Error| error.to_string();
-    let Status { status, found, code } = serde_json::from_str(json.get()).map_err(text)?;
+    let Kind { status, found, code } = serde_json::from_str(json.get()).map_err(text)?;
     if code.is_some() {
         let ErrorBody { error, code, outcome, .. } =
             serde_json::from_str(json.get()).map_err(text)?;

@@ -39,10 +39,12 @@ pub(in crate::coordinator) async fn batch<P: Peers>(
     let mut left: Vec<(usize, Op)> = ops.into_iter().enumerate().collect();
     while !left.is_empty() {
         let active = coordinator.shared.active_by(deadline).await?;
-        let calls = parts(&active, std::mem::take(&mut left)).into_iter().map(|Part { places, ops }| {
-            let request = KvRequest::Txn { txn: Txn::Batch { ops: ops.clone() }, once: once.clone() };
-            async move { (places, ops, coordinator.call(request, deadline).await) }
-        });
+        let calls =
+            parts(&active, std::mem::take(&mut left)).into_iter().map(|Part { places, ops }| {
+                let request =
+                    KvRequest::Txn { txn: Txn::Batch { ops: ops.clone() }, once: once.clone() };
+                async move { (places, ops, coordinator.call(request, deadline).await) }
+            });
         for (places, ops, answer) in join_all(calls).await {
             match answer {
                 Ok(KvReply::Txn(reply)) => {

@@ -11,7 +11,7 @@ use futures::future::join_all;
 
 use crate::coordinator::peers::Peers;
 use crate::coordinator::roster::Roster;
-use crate::coordinator::routing::Need;
+use crate::coordinator::routing::{Heard, Need};
 use crate::coordinator::shared::{Errand, Shared, outcome};
 use crate::types::command::{Action, Outcome};
 use crate::types::deadline::Deadline;
@@ -20,7 +20,7 @@ use crate::types::ids::Index;
 use crate::types::kv::GroupIndex;
 use crate::types::limits::SPAN_DELETES_MAX;
 use crate::types::once::{Answer, Settled};
-use crate::types::peer::Request;
+use crate::types::peer::{Reply, Request};
 use crate::types::scan::{Deleted, Span};
 
 /// Removes the keys of all groups.
@@ -83,20 +83,32 @@ async fn step<P: Peers>(
                 Action::DeleteSpan { span: span.clone(), limit, once: Some(ticket.write()) };
             Request::Propose { action, timeout_ms }
         };
-        let errand = Errand { need: Need::NamedWrite, request: &request, read: outcome };
-        return match shared.ask(roster, &errand, deadline).await? {
+        let errand = Errand { need: Need::NamedWrite, request: &request, read: deletion };
+        let outcome = match shared.ask(roster, &errand, deadline).await {
+            // Nothing was lost before: with another session it is tried again.
+            Err(Error::NoSession) => {
+                roster.session().ended(&ticket);
+                continue;
+            }
+            outcome => outcome?,
+        };
+        return match outcome {
             Outcome::Deleted { index, keys, more } => Ok((index, keys, more)),
             Outcome::Again(Answer { result: Settled::Deleted { index, keys, more }, .. }) => {
                 Ok((index, keys, more))
-            }
-            Outcome::NoSession => {
-                roster.session().ended(&ticket);
-                continue;
             }
             other => {
                 let name = roster.name();
                 Err(Error::outcome_unknown(format!("group {name} deletes nothing: {other:?}")))
             }
         };
+    }
+}
+
+/// Reads the answer; a session that is not open is no outcome, so that it ends nothing that was lost before.
+fn deletion(need: Need, reply: Reply) -> Heard<Outcome> {
+    match outcome(need, reply) {
+        Heard::Answer(Ok(Outcome::NoSession)) => Heard::Answer(Err(Error::NoSession)),
+        heard => heard,
     }
 }

@@ -32,6 +32,7 @@
 //! It keeps nothing on disk, knows neither Raft nor the store, and refuses to serve before a ring
 //! is active: until then requests wait, and end as `503` with the reason that `/ready` shows.
 
+mod batch;
 mod claiming;
 mod delete_span;
 mod keeper;
@@ -56,9 +57,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api::{CoordinatorFace, Kv};
 use crate::coordinator::keeper::Keeper;
 use crate::coordinator::peers::Lanes;
+use crate::coordinator::roster::Roster;
 use crate::coordinator::routing::{Heard, Need, Route, Step};
 use crate::coordinator::session::Ticket;
-use crate::coordinator::shared::{Errand, Shared};
+use crate::coordinator::shared::{Active, Errand, Shared};
 use crate::planted::{self, Bug};
 use crate::rpc::Dialer;
 use crate::types::deadline::Deadline;
@@ -74,6 +76,7 @@ use crate::types::peer::{Reply, Request};
 use crate::types::scan::{Deleted, Scan, Scanned, Span};
 #[cfg(any(test, feature = "simulation"))]
 use crate::types::topology::Topology;
+use crate::types::txn::{Batched, Op};
 
 pub use self::peers::Peers;
 
@@ -138,8 +141,7 @@ impl<P: Peers> Coordinator<P> {
 impl<P: Peers> Kv for Coordinator<P> {
     async fn call(&self, request: KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
         let deadline = deadline.earlier_by(ROUTE_MARGIN);
-        let token = Token::of_key(request.key());
-        let nameless = matches!(request, KvRequest::Write { once: None, .. });
+        let nameless = request.is_write() && !request.is_repeatable();
         let gives_name = nameless && !planted::bug(Bug::RetryUnknown);
         let need = if gives_name { Need::NamedWrite } else { need(&request) };
         let mut active = self.shared.active_by(deadline).await?;
@@ -148,7 +150,7 @@ impl<P: Peers> Kv for Coordinator<P> {
         // A name is known in one group only.
         let mut ticket: Option<(GroupId, Ticket)> = None;
         loop {
-            let roster = active.owner(token);
+            let roster = owner(&active, &request).map_err(|error| route.refused(error))?;
             ticket.take_if(|(group, _)| *group != roster.id());
             if gives_name && ticket.is_none() {
                 // Before anybody is chosen: it may take time, and another may lead then.
@@ -178,6 +180,15 @@ impl<P: Peers> Kv for Coordinator<P> {
         }
     }
 
+    async fn batch(
+        &self,
+        ops: Vec<Op>,
+        once: Option<Once>,
+        deadline: Deadline,
+    ) -> Result<Batched, Error> {
+        batch::batch(self, ops, once, deadline).await
+    }
+
     async fn scan(&self, scan: Scan, deadline: Deadline) -> Result<Scanned, Error> {
         scan::scan(&self.shared, scan, deadline.earlier_by(ROUTE_MARGIN)).await
     }
@@ -187,11 +198,34 @@ impl<P: Peers> Kv for Coordinator<P> {
     }
 }
 
+/// The group whose keys the request is about.
+fn owner<'a>(active: &'a Active, request: &KvRequest) -> Result<&'a Arc<Roster>, Error> {
+    let owner = |key: &Key| active.owner(Token::of_key(key));
+    let KvRequest::Txn { txn, .. } = request else {
+        let key = request.key().ok_or(Error::MissingKey)?;
+        return Ok(owner(key));
+    };
+    let mut groups: Vec<&Arc<Roster>> = txn.keys().map(owner).collect();
+    groups.sort_by_key(|roster| roster.name());
+    groups.dedup_by_key(|roster| roster.id());
+    match groups[..] {
+        [group] => Ok(group),
+        [] => Err(Error::MissingKey),
+        _ => {
+            let names: Vec<&str> = groups.iter().map(|roster| roster.name()).collect();
+            Err(Error::CrossShard { groups: names.join(", ") })
+        }
+    }
+}
+
 /// The request as it is sent: a write without a name gets this one.
 fn named_as(request: &KvRequest, name: Option<WriteId>) -> KvRequest {
     match (request, name) {
         (KvRequest::Write { write, once: None }, Some(name)) => {
             KvRequest::Write { write: write.clone(), once: Some(Once::Session(name)) }
+        }
+        (KvRequest::Txn { txn, once: None }, Some(name)) => {
+            KvRequest::Txn { txn: txn.clone(), once: Some(Once::Session(name)) }
         }
         (request, _) => request.clone(),
     }
@@ -199,16 +233,23 @@ fn named_as(request: &KvRequest, name: Option<WriteId>) -> KvRequest {
 
 fn need(request: &KvRequest) -> Need {
     match request {
-        KvRequest::Write { once: Some(_), .. } => Need::NamedWrite,
-        KvRequest::Write { once: None, .. } => Need::Write,
         KvRequest::Get { consistency, .. } => Need::of_read(*consistency),
+        KvRequest::Txn { txn, .. } if txn.only_reads() => Need::LeaderRead,
+        KvRequest::Write { once: Some(_), .. } | KvRequest::Txn { once: Some(_), .. } => {
+            Need::NamedWrite
+        }
+        KvRequest::Write { once: None, .. } | KvRequest::Txn { once: None, .. } => Need::Write,
     }
 }
 
 fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
     match (need, reply) {
         (_, Reply::Kv(Err(error))) => Heard::Answer(Err(error)),
-        (Need::Write | Need::NamedWrite, Reply::Kv(Ok(reply @ KvReply::Written(_))))
+        (
+            Need::Write | Need::NamedWrite,
+            Reply::Kv(Ok(reply @ (KvReply::Written(_) | KvReply::Txn(_)))),
+        )
+        | (Need::LeaderRead, Reply::Kv(Ok(reply @ KvReply::Txn(_))))
         | (Need::LeaderRead | Need::AnyRead, Reply::Kv(Ok(reply @ KvReply::Read(_)))) => {
             Heard::Answer(Ok(reply))
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::raft::replica::Replica;
 use crate::types::command::Action;
 use crate::types::deadline::Deadline;
-use crate::types::limits::{EXPIRY_LOOK_INTERVAL, REQUEST_TIMEOUT_DEFAULT};
+use crate::types::limits::{EXPIRY_LOOK_INTERVAL, EXPIRY_PATIENCE};
 
 /// Looks for values that are over for as long as the replica runs.
 pub(in crate::raft) async fn run(replica: Replica) {
@@ -32,7 +32,7 @@ impl Replica {
             return Duration::from_millis(left).min(EXPIRY_LOOK_INTERVAL);
         }
         drop(state);
-        let deadline = Deadline::after(REQUEST_TIMEOUT_DEFAULT);
+        let deadline = Deadline::after(EXPIRY_PATIENCE);
         match self.propose(Action::Expire, None, deadline).await {
             Ok(_) => Duration::ZERO,
             // Whoever leads by now does it.
@@ -99,7 +99,7 @@ mod tests {
         let key = Key::new(key.to_owned()).expect("a key");
         match call(replica, KvRequest::get(key, Consistency::Linearizable)).await {
             KvReply::Read(read) => read.item.is_some(),
-            KvReply::Written(_) => panic!("a write"),
+            KvReply::Written(_) | KvReply::Txn(_) => panic!("not a read"),
         }
     }
 

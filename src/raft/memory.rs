@@ -34,6 +34,7 @@ use crate::types::error::{Error, Space};
 use crate::types::ids::{LogId, NodeId, Vote};
 use crate::types::key::Key;
 use crate::types::limits::MEMORY_FREE_PERCENT;
+use crate::types::value::Value;
 
 /// What the map of one replica may take, and what is on its way into it.
 #[derive(Debug)]
@@ -53,8 +54,12 @@ struct Ledger {
 /// What a command adds to the map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Adds {
-    /// An item of so many bytes.
+    /// An item for ever, of so many bytes.
     Item(u64),
+    /// An item that ends, of so many bytes.
+    Ending(u64),
+    /// An integer, which ends when what is there does.
+    Integer,
     /// A place in the order of expiry, for the item that is there by then.
     Expiry,
 }
@@ -81,16 +86,18 @@ impl Replica {
         action: &Action,
         deadline: Deadline,
     ) -> Result<Option<Room>, Error> {
-        let (key, adds) = match action {
-            Action::Put { key, value } => (key, Adds::Item(memory_of(key, value, false))),
+        let adds: Vec<(&Key, Adds)> = match action {
+            Action::Put { key, value } => vec![(key, Adds::Item(memory_of(key, value, false)))],
             Action::Conditional { key, write, .. }
             | Action::Write(KeyWrite { key, write, .. })
-            | Action::Once { write: KeyWrite { key, write, .. }, .. } => match write {
-                Write::Put { value } => (key, Adds::Item(memory_of(key, value, false))),
-                Write::PutFor { value, .. } => (key, Adds::Item(memory_of(key, value, true))),
-                Write::Touch { ttl_ms: Some(_) } => (key, Adds::Expiry),
-                Write::Delete | Write::Touch { ttl_ms: None } => return Ok(None),
-            },
+            | Action::Once { write: KeyWrite { key, write, .. }, .. } => {
+                added(key, write).map(|adds| (key, adds)).into_iter().collect()
+            }
+            // Those of both branches: which it will be is not known.
+            Action::Txn { txn, .. } => {
+                let writes = txn.writes();
+                writes.filter_map(|(key, write)| Some((key, added(key, write)?))).collect()
+            }
             Action::Delete { .. }
             | Action::OpenSession { .. }
             | Action::DeleteSpan { .. }
@@ -98,14 +105,14 @@ impl Replica {
             | Action::Found { .. }
             | Action::Claim(_)
             | Action::Confirm { .. }
-            | Action::Release { .. } => return Ok(None),
+            | Action::Release { .. } => Vec::new(),
         };
-        if let Action::Once { once, .. } = action
-            && self.published().load().answers.knows(once)
-        {
-            // It was applied before and adds nothing, unless it is forgotten in this very moment.
-            return Ok(None);
-        }
+        // What adds nothing goes on, unless it takes much of the log.
+        let first = match action {
+            Action::Txn { txn, .. } if txn.carries_values() => txn.keys().next(),
+            _ => adds.first().map(|(key, _)| *key),
+        };
+        let Some(key) = first else { return Ok(None) };
         self.admit_on_disk(key)?;
         let Some(budget) = self.budget() else { return Ok(None) };
         let vote = wire::vote(&self.raft().server_metrics().borrow_watched().vote);
@@ -114,7 +121,7 @@ impl Replica {
         if !counts_all(&vote, self.member().node, applied.as_ref()) {
             self.confirm(ReadPolicy::ReadIndex, deadline).await?;
         }
-        budget.admit(self.published(), key, adds).map(Some)
+        budget.admit(self.published(), &adds).map(Some)
     }
 }
 
@@ -132,23 +139,21 @@ impl Budget {
         Self { max, ledger: Arc::default() }
     }
 
-    fn admit(&self, published: &Published, key: &Key, adds: Adds) -> Result<Room, Error> {
+    fn admit(&self, published: &Published, adds: &[(&Key, Adds)]) -> Result<Room, Error> {
         let mut ledger = lock(&self.ledger);
         // Loaded under the lock: what was applied is published before its room is given back, so
         // that nothing is missing in both.
         let state = published.load();
         ledger.note(&state, self.max);
-        let item = state.map.get(key);
-        let expires = item.is_some_and(|item| item.expires.is_some());
-        let (asked, held) = match adds {
-            Adds::Item(bytes) => {
-                (bytes, item.map_or(0, |item| memory_of(key, &item.value, expires)))
+        let sizes = || adds.iter().map(|(key, adds)| adds.sizes(&state, key));
+        let asked = sizes().map(|(asked, _)| asked).sum();
+        let raised = sizes().map(|(asked, held)| asked.saturating_sub(held)).sum();
+        if !fits(raised, state.memory() + ledger.on_the_way, self.max) {
+            for (key, _) in adds {
+                state
+                    .check_owned(key)
+                    .map_err(|WrongShard { epoch }| Error::WrongShard { epoch })?;
             }
-            Adds::Expiry if expires => (EXPIRY_OVERHEAD_BYTES, EXPIRY_OVERHEAD_BYTES),
-            Adds::Expiry => (EXPIRY_OVERHEAD_BYTES, 0),
-        };
-        if !fits(asked, held, state.memory() + ledger.on_the_way, self.max) {
-            state.check_owned(key).map_err(|WrongShard { epoch }| Error::WrongShard { epoch })?;
             ledger.refuse(&state, asked, self.max);
             return Err(Error::NoRoom(Space::Memory { max: self.max }));
         }
@@ -163,10 +168,38 @@ impl Budget {
     }
 }
 
-/// Whether a put that makes an item of `held` bytes, 0 for none, one of `asked` fits to what is
-/// counted.
-fn fits(asked: u64, held: u64, counted: u64, max: u64) -> bool {
-    asked <= held || counted + (asked - held) <= max
+/// Whether what may raise the memory by so much fits to what is counted.
+fn fits(raised: u64, counted: u64, max: u64) -> bool {
+    raised == 0 || counted + raised <= max
+}
+
+/// What a write of `key` adds, if it adds anything.
+fn added(key: &Key, write: &Write) -> Option<Adds> {
+    match write {
+        Write::Put { value } => Some(Adds::Item(memory_of(key, value, false))),
+        Write::PutFor { value, .. } => Some(Adds::Ending(memory_of(key, value, true))),
+        Write::Touch { ttl_ms: Some(_) } => Some(Adds::Expiry),
+        Write::Add { .. } => Some(Adds::Integer),
+        Write::Delete | Write::Touch { ttl_ms: None } => None,
+    }
+}
+
+impl Adds {
+    /// How much it asks for, and how much of that the key has already.
+    fn sizes(self, state: &State, key: &Key) -> (u64, u64) {
+        let item = state.map.get(key);
+        let expires = item.is_some_and(|item| item.expires.is_some());
+        // Like is compared with like: an item for ever with what is held but for its place in the order of
+        // expiry, which a touch may give it again.
+        let held = |ends| item.map_or(0, |item| memory_of(key, &item.value, ends));
+        match self {
+            Self::Item(bytes) => (bytes, held(false)),
+            Self::Ending(bytes) => (bytes, held(expires)),
+            Self::Integer => (memory_of(key, &Value::integer(i64::MIN), true), held(true)),
+            Self::Expiry if expires => (EXPIRY_OVERHEAD_BYTES, EXPIRY_OVERHEAD_BYTES),
+            Self::Expiry => (EXPIRY_OVERHEAD_BYTES, 0),
+        }
+    }
 }
 
 impl Ledger {

@@ -45,11 +45,14 @@ async fn count(state: &State, span: &Span, deadline: Deadline) -> Result<u64, Er
     if span.is_everything() {
         return Ok(state.keys_with_value());
     }
-    let (mut items, mut counted) = (state.span(span), 0);
+    let (mut items, mut counted) = (state.range(span), 0);
     loop {
-        let step = items.by_ref().take(COUNT_STEP_KEYS).count();
-        counted += step as u64;
-        if step < COUNT_STEP_KEYS {
+        let mut seen = 0;
+        for (_, item) in items.by_ref().take(COUNT_STEP_KEYS) {
+            seen += 1;
+            counted += u64::from(!item.is_over(state.clock));
+        }
+        if seen < COUNT_STEP_KEYS {
             return Ok(counted);
         }
         if deadline.has_passed() {

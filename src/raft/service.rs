@@ -146,6 +146,7 @@ impl Replica {
             | Action::Conditional { .. }
             | Action::Once { .. }
             | Action::Write(_)
+            | Action::Txn { .. }
             | Action::Expire => {
                 Err(Error::BadRequest("neither a change of the ring nor a session".into()))
             }

@@ -14,19 +14,31 @@ use tokio::sync::oneshot;
 use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
 use crate::raft::memory::Room;
+use crate::raft::reads::position;
 use crate::raft::replica::Replica;
+use crate::store::apply::txn::read;
+use crate::store::state::State;
 use crate::types::command::{Action, Command, KeyWrite, Outcome, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::Index;
-use crate::types::kv::{GroupIndex, Written};
+use crate::types::kv::{Consistency, GroupIndex, Written};
 use crate::types::once::{self, Once};
+use crate::types::txn::{OpError, Txn, TxnReply};
 
 /// What came of a command, and where it stands.
 pub(in crate::raft) struct Applied {
     pub(in crate::raft) index: Index,
     pub(in crate::raft) ts: u64,
     pub(in crate::raft) outcome: Outcome,
+}
+
+/// A client's write that took effect.
+struct Done {
+    at: GroupIndex,
+    ts: u64,
+    outcome: Outcome,
+    acks: u32,
 }
 
 /// Where openraft leaves what came of a command. It keeps this until the entry is applied or cut
@@ -55,7 +67,7 @@ pub(in crate::raft) fn action(write: KeyWrite, once: Option<Once>) -> Action {
         (None, Some(condition), write) => Action::Conditional { key, condition, write },
         (None, None, Write::Put { value }) => Action::Put { key, value },
         (None, None, Write::Delete) => Action::Delete { key },
-        (None, None, write @ (Write::PutFor { .. } | Write::Touch { .. })) => {
+        (None, None, write @ (Write::PutFor { .. } | Write::Touch { .. } | Write::Add { .. })) => {
             Action::Write(KeyWrite { key, condition: None, write })
         }
     }
@@ -109,33 +121,54 @@ impl Replica {
         action: Action,
         deadline: Deadline,
     ) -> Result<Written, Error> {
-        let room = self.admit(&action, deadline).await?;
-        let applied = self.propose(action, room, deadline).await?;
+        let Done { at, ts, outcome, acks } = self.carry_out(action, deadline).await?;
+        let (version, existed, expires, value) = match outcome {
+            Outcome::Written { version, existed } => (version, existed, None, None),
+            Outcome::Lasting { version, existed, expires } => (version, existed, expires, None),
+            Outcome::Counted { value, version, existed, expires } => {
+                (version, existed, expires, Some(value))
+            }
+            _ => return Err(odd_outcome()),
+        };
+        Ok(Written { at, ts, version, existed, expires, value, acks, quorum: self.quorum() })
+    }
+
+    /// Carries out a transaction or batch, acknowledged likewise; one that only reads goes through no log.
+    pub(in crate::raft) async fn transact(
+        &self,
+        txn: Txn,
+        once: Option<Once>,
+        deadline: Deadline,
+    ) -> Result<TxnReply, Error> {
+        if txn.only_reads() {
+            self.prepare(Consistency::Linearizable, deadline).await?;
+            let state = self.published().load();
+            let (at, outcome) = (position(&state)?, read(&state, &txn).ok_or_else(odd_outcome)?);
+            self.trusted()?;
+            let Outcome::Txn(outcome) = accepted(outcome)? else { return Err(odd_outcome()) };
+            return Ok(TxnReply { at, ts: 0, outcome, acks: 0, quorum: 0 });
+        }
+        let done = self.carry_out(Action::Txn { once, txn }, deadline).await?;
+        let Done { at, ts, outcome: Outcome::Txn(outcome), acks } = done else {
+            return Err(odd_outcome());
+        };
+        Ok(TxnReply { at, ts, outcome, acks, quorum: self.quorum() })
+    }
+
+    /// Takes a client's write through the log, until it is acknowledged by as many voters as it must be.
+    async fn carry_out(&self, action: Action, deadline: Deadline) -> Result<Done, Error> {
+        let applied = if let Some(applied) = self.recalled(&action, deadline).await? {
+            applied
+        } else {
+            let room = self.admit(&action, deadline).await?;
+            self.propose(action, room, deadline).await?
+        };
         let (index, ts, outcome) = match applied.outcome {
             Outcome::Again(once::Answer { index, ts, result }) => (index, ts, result.into()),
             outcome => (applied.index, applied.ts, outcome),
         };
-        let (version, existed, expires) = match outcome {
-            Outcome::Written { version, existed } => (version, existed, None),
-            Outcome::Lasting { version, existed, expires } => (version, existed, expires),
-            Outcome::NoValue => return Err(Error::KeyNotFound),
-            Outcome::NoSession => return Err(Error::NoSession),
-            Outcome::Superseded => {
-                return Err(Error::outcome_unknown("the coordinator has given it up"));
-            }
-            Outcome::KeyReused => return Err(Error::IdempotencyKeyReused),
-            Outcome::KeysFull => {
-                let queue = "the group's memory of idempotency keys".into();
-                return Err(Error::Overloaded { queue });
-            }
-            Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
-            Outcome::Mismatch { version } => return Err(Error::VersionMismatch { version }),
-            // Not answers to a put or delete.
-            Outcome::Done | Outcome::Refused(_) | Outcome::Again(_) | Outcome::Deleted { .. } => {
-                return Err(odd_outcome());
-            }
-        };
-        let acks = self.acknowledged(applied.index, deadline).await?;
+        let outcome = accepted(outcome)?;
+        let acks = self.acknowledged(index.max(applied.index), deadline).await?;
         if let Some(budget) = self.budget() {
             budget.note(self.published());
         }
@@ -143,15 +176,26 @@ impl Replica {
         let Some((_, group)) = &state.group else {
             return Err(Error::outcome_unknown("the group has no name"));
         };
-        Ok(Written {
-            at: GroupIndex { group: Arc::clone(group), index },
-            ts,
-            version,
-            existed,
-            expires,
-            acks,
-            quorum: self.quorum(),
-        })
+        Ok(Done { at: GroupIndex { group: Arc::clone(group), index }, ts, outcome, acks })
+    }
+
+    /// What a write with a name came to, if it was applied before: known without another entry, which would
+    /// change nothing and be as long as the first.
+    async fn recalled(
+        &self,
+        action: &Action,
+        deadline: Deadline,
+    ) -> Result<Option<Applied>, Error> {
+        let recall = |state: &State| match action {
+            Action::Once { once, write } => state.answers.recall(once, write),
+            Action::Txn { once: Some(once), txn } => state.answers.recall(once, txn),
+            _ => None,
+        };
+        let Some(outcome) = recall(&self.published().load()) else { return Ok(None) };
+        // As a read: only the leader may say it, of a state that is committed.
+        self.prepare(Consistency::Linearizable, deadline).await?;
+        self.trusted()?;
+        Ok(Some(Applied { index: 0, ts: 0, outcome }))
     }
 
     /// Has `action` remove keys of a span, if this replica can; acknowledged as a write is.
@@ -193,6 +237,32 @@ impl Replica {
     pub(in crate::raft) fn stopped(&self, fatal: &Fatal<TypeConfig>) -> Error {
         Error::unavailable(format!("the replica has stopped: {fatal}"))
     }
+}
+
+/// The outcome of a write that took effect, or why it did not.
+fn accepted(outcome: Outcome) -> Result<Outcome, Error> {
+    Err(match outcome {
+        Outcome::NoValue | Outcome::Aborted(OpError::NoValue) => Error::KeyNotFound,
+        Outcome::NotAnInteger | Outcome::Aborted(OpError::NotAnInteger) => Error::NotAnInteger,
+        Outcome::Aborted(OpError::TooLong) => Error::AnswerTooLarge,
+        Outcome::NoSession => Error::NoSession,
+        Outcome::Superseded => Error::outcome_unknown("the coordinator has given it up"),
+        Outcome::KeyReused => Error::IdempotencyKeyReused,
+        Outcome::KeysFull => {
+            Error::Overloaded { queue: "the group's memory of idempotency keys".into() }
+        }
+        Outcome::WrongShard { epoch } => Error::WrongShard { epoch },
+        Outcome::Mismatch { version } => Error::VersionMismatch { version },
+        Outcome::AnswerNotKept => Error::AnswerNotKept,
+        Outcome::Done
+        | Outcome::Written { .. }
+        | Outcome::Refused(_)
+        | Outcome::Again(_)
+        | Outcome::Deleted { .. }
+        | Outcome::Lasting { .. }
+        | Outcome::Counted { .. }
+        | Outcome::Txn(_) => return Ok(outcome),
+    })
 }
 
 /// The entry is applied, so nothing may be promised.

@@ -88,12 +88,23 @@ fn run(state: &mut State, command: &Command) -> Outcome {
             of_session(state, *id, command.ts, |state| key_write(state, write, command.ts))
         }
         Action::Once { once: Once::Key(key), write } => {
-            write_with_key(state, key, write, command.ts)
+            with_key(state, (key, keys::hash_of(write)), command.ts, |state| {
+                key_write(state, write, command.ts)
+            })
         }
         Action::Write(write) => key_write(state, write, command.ts),
         Action::Expire => {
             expire(state);
             Outcome::Done
+        }
+        Action::Txn { once: None, txn } => txn::txn(state, txn, command.ts),
+        Action::Txn { once: Some(Once::Session(id)), txn } => {
+            of_session(state, *id, command.ts, |state| txn::txn(state, txn, command.ts))
+        }
+        Action::Txn { once: Some(Once::Key(key)), txn } => {
+            with_key(state, (key, keys::hash_of(txn)), command.ts, |state| {
+                txn::txn(state, txn, command.ts)
+            })
         }
         Action::DeleteSpan { span, limit, once: None } => delete_span(state, span, *limit),
         Action::DeleteSpan { span, limit, once: Some(id) } => {
@@ -105,13 +116,15 @@ fn run(state: &mut State, command: &Command) -> Outcome {
 /// Whether the command's stamp counts for [`State::clock`].
 fn tells_time(action: &Action) -> bool {
     match action {
-        Action::OpenSession { .. } | Action::Once { .. } | Action::Expire | Action::Write(_) => {
-            true
-        }
+        Action::OpenSession { .. }
+        | Action::Once { .. }
+        | Action::Expire
+        | Action::Write(_)
+        | Action::Txn { .. } => true,
         Action::DeleteSpan { once, .. } => once.is_some(),
         Action::Conditional { write, .. } => match write {
             Write::PutFor { .. } | Write::Touch { .. } => true,
-            Write::Put { .. } | Write::Delete => false,
+            Write::Put { .. } | Write::Delete | Write::Add { .. } => false,
         },
         Action::Found { .. }
         | Action::Put { .. }
@@ -136,38 +149,39 @@ fn of_session(
         sessions::Standing::New => {}
     }
     let outcome = write(state);
-    if let Some(answer) = answer(state, &outcome, ts) {
+    let room = state.answers.sessions.room();
+    if let Some(answer) = answer(state, &outcome, ts, room) {
         state.answers.sessions.keep(id, answer, state.clock);
     }
     outcome
 }
 
-/// Applies a write with an idempotency key, unless the key is known.
-fn write_with_key(
+/// Applies a write with an idempotency key and this hash, unless the key is known.
+fn with_key(
     state: &mut State,
-    key: &IdempotencyKey,
-    write: &KeyWrite,
+    (key, hash): (&IdempotencyKey, u64),
     ts: TimestampMs,
+    write: impl FnOnce(&mut State) -> Outcome,
 ) -> Outcome {
     state.answers.keys.purge(state.clock);
-    let hash = keys::hash_of(write);
     match state.answers.keys.look(key, hash) {
         keys::Standing::Again(answer) => return Outcome::Again(answer),
         keys::Standing::Reused => return Outcome::KeyReused,
         keys::Standing::Full => return Outcome::KeysFull,
         keys::Standing::New => {}
     }
-    let outcome = key_write(state, write, ts);
-    if let Some(answer) = answer(state, &outcome, ts) {
+    let outcome = write(state);
+    let room = state.answers.keys.room();
+    if let Some(answer) = answer(state, &outcome, ts, room) {
         state.answers.keys.keep(key, hash, answer, state.clock);
     }
     outcome
 }
 
 /// What is to be remembered of the write that is being applied. Nothing of one that belongs to
-/// another group: sent again, it may belong here.
-fn answer(state: &State, outcome: &Outcome, ts: TimestampMs) -> Option<Answer> {
-    let result = match *outcome {
+/// another group: sent again, it may belong here. An answer of more than `room` bytes is not kept.
+fn answer(state: &State, outcome: &Outcome, ts: TimestampMs, room: u64) -> Option<Answer> {
+    let result = match outcome.clone() {
         Outcome::Written { version, existed } => Settled::Written { version, existed },
         Outcome::Mismatch { version } => Settled::Mismatch { version },
         Outcome::Deleted { index, keys, more } => Settled::Deleted { index, keys, more },
@@ -175,6 +189,12 @@ fn answer(state: &State, outcome: &Outcome, ts: TimestampMs) -> Option<Answer> {
             Settled::Lasting { version, existed, expires }
         }
         Outcome::NoValue => Settled::NoValue,
+        Outcome::Counted { value, version, existed, expires } => {
+            Settled::Counted { value, version, existed, expires }
+        }
+        Outcome::NotAnInteger => Settled::NotAnInteger,
+        Outcome::Aborted(error) => Settled::Aborted(error),
+        Outcome::Txn(outcome) => Settled::Txn(Arc::new(outcome)),
         Outcome::Done
         | Outcome::WrongShard { .. }
         | Outcome::Refused(_)
@@ -182,9 +202,12 @@ fn answer(state: &State, outcome: &Outcome, ts: TimestampMs) -> Option<Answer> {
         | Outcome::NoSession
         | Outcome::Superseded
         | Outcome::KeyReused
-        | Outcome::KeysFull => return None,
+        | Outcome::KeysFull
+        | Outcome::AnswerNotKept => return None,
     };
     let index = state.applied.map_or(0, |id| id.index);
+    // What decides is a count of the state, not how it is encoded just now.
+    let result = if result.bytes() > room { Settled::AnswerNotKept } else { result };
     Some(Answer { index, ts, result })
 }
 
@@ -202,6 +225,7 @@ fn unconditional(state: &mut State, key: &Key, write: &Write, ts: TimestampMs) -
         Write::Delete => delete(state, key),
         Write::PutFor { value, ttl_ms } => put_for(state, key, (value, *ttl_ms), ts),
         Write::Touch { ttl_ms } => touch(state, key, *ttl_ms),
+        Write::Add { by } => add(state, key, *by, ts),
     }
 }
 
@@ -252,6 +276,26 @@ fn touch(state: &mut State, key: &Key, ttl_ms: Option<u64>) -> Outcome {
     let (version, expires) = (item.version, item.expires);
     state.insert(key, item);
     Outcome::Lasting { version, existed: true, expires }
+}
+
+/// A JSON integer, or nothing, which counts as 0.
+fn add(state: &mut State, key: &Key, by: i64, ts: TimestampMs) -> Outcome {
+    if let Err(WrongShard { epoch }) = state.check_owned(key) {
+        return Outcome::WrongShard { epoch };
+    }
+    remove_if_over(state, key);
+    let old = state.map.get(key);
+    let expires = old.and_then(|old| old.expires);
+    let held = old.map_or(Some(0), |old| old.value.as_integer());
+    let Some(value) = held.and_then(|held| held.checked_add(by)) else {
+        return Outcome::NotAnInteger;
+    };
+    match put_until(state, key, (&Value::integer(value), expires), ts) {
+        Outcome::Written { version, existed } => {
+            Outcome::Counted { value, version, existed, expires }
+        }
+        other => other,
+    }
 }
 
 /// Removes what is over, the oldest first, so much at a time: what is left counts as gone all the same.
@@ -316,15 +360,21 @@ fn remove(state: &mut State, key: &Key) -> Option<Version> {
 /// The span may reach over keys of other groups; those that are here are the group's own.
 fn delete_span(state: &mut State, span: &Span, limit: u32) -> Outcome {
     let limit = (limit as usize).min(SPAN_DELETES_MAX);
-    let mut keys = state.span(span).map(|(key, _)| key.clone());
-    let doomed: Vec<Key> = keys.by_ref().take(limit).collect();
-    let more = keys.next().is_some();
-    drop(keys);
-    for key in &doomed {
-        delete(state, key);
+    let mut items = state.range(span);
+    // What is over goes on the way, and does not count.
+    let doomed: Vec<(Key, bool)> = items
+        .by_ref()
+        .take(limit)
+        .map(|(key, item)| (key.clone(), item.is_over(state.clock)))
+        .collect();
+    let more = items.next().is_some();
+    drop(items);
+    for (key, _) in &doomed {
+        remove(state, key);
     }
+    let keys = doomed.iter().filter(|(_, over)| !over).count();
     let index = state.applied.map_or(0, |id| id.index);
-    Outcome::Deleted { index, keys: u32::try_from(doomed.len()).unwrap_or(u32::MAX), more }
+    Outcome::Deleted { index, keys: u32::try_from(keys).unwrap_or(u32::MAX), more }
 }
 
 /// A key that is not the group's own has no version here that could be compared.
@@ -390,6 +440,8 @@ fn release(state: &mut State, cluster: ClusterId) -> Result<(), Refusal> {
 fn is_claimed_by(state: &State, cluster: ClusterId) -> bool {
     state.claim.as_ref().is_some_and(|claim| claim.topology.cluster == cluster)
 }
+
+pub mod txn;
 
 #[cfg(test)]
 pub(in crate::store) mod script;

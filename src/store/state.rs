@@ -50,7 +50,7 @@ pub struct State {
     /// deleted key, so that versions rise through deletes without a tombstone for each.
     pub version_floor: Version,
     /// The time as far as the log tells it: the greatest stamp of any write with a name or a time to live,
-    /// any opening of a session and any [`Action::Expire`], so that it never goes back, whoever leads. Of
+    /// any counter, transaction, opening of a session and [`Action::Expire`], so that it never goes back, whoever leads. Of
     /// these only: no snapshot of the first format stands for any, so that it is the same on every replica.
     ///
     /// [`Action::Expire`]: crate::types::command::Action::Expire
@@ -125,11 +125,18 @@ impl State {
         &'a self,
         span: &'a Span,
     ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Item)> + Send {
+        self.range(span).filter(|(_, item)| !item.is_over(self.clock))
+    }
+
+    /// The items of a span, in the order of their keys, those included that are over and not removed yet.
+    pub fn range<'a>(
+        &'a self,
+        span: &'a Span,
+    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Item)> + Send {
         // An end before the beginning is nothing, not an error.
         let from = Bound::Included(&span.from[..]);
         let to = span.to.as_ref().map(|to| Bound::Excluded((&to[..]).max(&span.from[..])));
-        let items = self.map.range::<_, [u8]>((from, to.unwrap_or(Bound::Unbounded)));
-        items.filter(|(_, item)| !item.is_over(self.clock))
+        self.map.range::<_, [u8]>((from, to.unwrap_or(Bound::Unbounded)))
     }
 
     /// Whether `key` is one of the group's own; a group that nobody has claimed owns every key.
@@ -159,10 +166,10 @@ impl State {
         self.keys() - over.count() as u64
     }
 
-    /// What the map counts for in memory, in bytes.
+    /// What the map and the answers that are kept count for in memory, in bytes.
     pub fn memory(&self) -> u64 {
         let expiring = self.by_expiry.len() as u64 * EXPIRY_OVERHEAD_BYTES;
-        self.bytes + self.keys() * ITEM_OVERHEAD_BYTES + expiring
+        self.bytes + self.keys() * ITEM_OVERHEAD_BYTES + expiring + self.answers.memory()
     }
 
     /// The index of the entry to apply next.

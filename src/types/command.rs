@@ -17,6 +17,7 @@ use crate::types::limits::CONDITION_VERSIONS_MAX;
 use crate::types::once::{Answer, Once, Settled, WriteId};
 use crate::types::scan::Span;
 use crate::types::topology::{Claim, Epoch};
+use crate::types::txn::{OpError, Txn, TxnOutcome};
 use crate::types::value::Value;
 
 /// One entry's worth of work for the state machine.
@@ -97,6 +98,13 @@ pub enum Action {
     Write(KeyWrite),
     /// Moves the group's time on, and removes what is over by then, so much at a time.
     Expire,
+    /// Several operations at once.
+    Txn {
+        /// The name under which it takes effect once, if it has one.
+        once: Option<Once>,
+        /// What.
+        txn: Txn,
+    },
 }
 
 /// A write of one key, as it is asked for.
@@ -166,16 +174,11 @@ pub enum Write {
         /// How long, in milliseconds.
         ttl_ms: Option<u64>,
     },
-}
-
-impl Write {
-    /// The value that it writes, if it does.
-    pub fn value(&self) -> Option<&Value> {
-        match self {
-            Self::Put { value } | Self::PutFor { value, .. } => Some(value),
-            Self::Delete | Self::Touch { .. } => None,
-        }
-    }
+    /// The integer that it has, or 0 if it has no value, becomes greater by so much. When it ends stays.
+    Add {
+        /// By how much.
+        by: i64,
+    },
 }
 
 /// What became of a command.
@@ -233,6 +236,25 @@ pub enum Outcome {
     },
     /// The key has no value that could be touched; nothing changed.
     NoValue,
+    /// An integer has become greater or less.
+    Counted {
+        /// What it is now.
+        value: i64,
+        /// The key's version as of this write.
+        version: Version,
+        /// Whether the key had a value before.
+        existed: bool,
+        /// When the value will be over.
+        expires: Option<TimestampMs>,
+    },
+    /// The value is no integer, or would be none of 64 bits; nothing changed.
+    NotAnInteger,
+    /// A transaction or batch was carried out.
+    Txn(TxnOutcome),
+    /// A transaction could not be carried out; nothing changed.
+    Aborted(OpError),
+    /// It was carried out, and its answer was too long to be kept.
+    AnswerNotKept,
 }
 
 impl From<Settled> for Outcome {
@@ -246,6 +268,13 @@ impl From<Settled> for Outcome {
                 Self::Lasting { version, existed, expires }
             }
             Settled::NoValue => Self::NoValue,
+            Settled::Counted { value, version, existed, expires } => {
+                Self::Counted { value, version, existed, expires }
+            }
+            Settled::NotAnInteger => Self::NotAnInteger,
+            Settled::Txn(outcome) => Self::Txn(TxnOutcome::clone(&outcome)),
+            Settled::Aborted(error) => Self::Aborted(error),
+            Settled::AnswerNotKept => Self::AnswerNotKept,
         }
     }
 }
@@ -304,7 +333,8 @@ impl Command {
             | Action::Once { .. }
             | Action::DeleteSpan { .. }
             | Action::Write(_)
-            | Action::Expire => None,
+            | Action::Expire
+            | Action::Txn { .. } => None,
         }
     }
 }
@@ -324,6 +354,7 @@ impl std::fmt::Display for Command {
             Action::DeleteSpan { .. } => "delete-span",
             Action::Write(_) => "write",
             Action::Expire => "expire",
+            Action::Txn { .. } => "txn",
         };
         write!(f, "{name}@{}", self.ts)
     }

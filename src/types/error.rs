@@ -126,6 +126,23 @@ pub enum Error {
     /// `404`: the write was of a value, and there is none.
     #[error("the key has no value")]
     KeyNotFound,
+    /// `409`: what is to be counted is no integer, or would be none.
+    #[error("the value is not a JSON integer of 64 bits, or would not be one any more")]
+    NotAnInteger,
+    /// `504`: the transaction took effect before, and its answer was not kept.
+    #[error("the transaction took effect before, and its answer was too long to be kept")]
+    AnswerNotKept,
+    /// `413`: what a transaction reads is too long for one answer.
+    #[error("the answer would be too large: read less at a time")]
+    AnswerTooLarge,
+    /// `400`: the keys of a transaction belong to several groups.
+    #[error(
+        "the keys of a transaction must belong to one group, and these belong to {groups}; a part in braces, as in {{user:1}}:cart, keeps keys together"
+    )]
+    CrossShard {
+        /// Which.
+        groups: String,
+    },
     /// `503`: the session is not open in the group; between processes only, for a coordinator opens
     /// another.
     #[error("the session is not open")]
@@ -160,10 +177,12 @@ impl Error {
             | Self::InvalidJson(_)
             | Self::InvalidUtf8(_)
             | Self::InvalidParameter { .. }
-            | Self::BadRequest(_) => 400,
+            | Self::BadRequest(_)
+            | Self::CrossShard { .. } => 400,
             Self::UnknownPath | Self::KeyNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } => 413,
+            Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } | Self::AnswerTooLarge => 413,
+            Self::NotAnInteger => 409,
             Self::VersionMismatch { .. } => 412,
             Self::WrongShard { .. } => 421,
             Self::IdempotencyKeyReused => 422,
@@ -171,7 +190,7 @@ impl Error {
             | Self::NoSession
             | Self::Unavailable { .. }
             | Self::Overloaded { .. } => 503,
-            Self::OutcomeUnknown { .. } => 504,
+            Self::OutcomeUnknown { .. } | Self::AnswerNotKept => 504,
             Self::NoRoom(Space::Memory { .. } | Space::Disk) => 507,
         }
     }
@@ -186,6 +205,9 @@ impl Error {
             Self::BadRequest(_) => "bad_request",
             Self::UnknownPath => "not_found",
             Self::KeyNotFound => "key_not_found",
+            Self::NotAnInteger => "not_an_integer",
+            Self::AnswerTooLarge => "answer_too_large",
+            Self::CrossShard { .. } => "cross_shard",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::KeyTooLarge { .. } => "key_too_large",
             Self::ValueTooLarge { .. } => "value_too_large",
@@ -196,6 +218,7 @@ impl Error {
             Self::Unavailable { .. } | Self::NoSession => "unavailable",
             Self::Overloaded { .. } => "overloaded",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
+            Self::AnswerNotKept => "answer_not_kept",
             Self::NoRoom(Space::Memory { .. }) => "out_of_memory_budget",
             Self::NoRoom(Space::Disk) => "disk_full",
         }
@@ -206,8 +229,14 @@ impl Error {
     /// so is the write's.
     pub fn is_settled(&self) -> bool {
         match self {
-            Self::VersionMismatch { .. } | Self::IdempotencyKeyReused | Self::KeyNotFound => true,
-            Self::MissingKey
+            Self::VersionMismatch { .. }
+            | Self::IdempotencyKeyReused
+            | Self::KeyNotFound
+            | Self::NotAnInteger
+            | Self::AnswerNotKept
+            | Self::AnswerTooLarge => true,
+            Self::CrossShard { .. }
+            | Self::MissingKey
             | Self::InvalidJson(_)
             | Self::InvalidUtf8(_)
             | Self::InvalidParameter { .. }
@@ -229,7 +258,7 @@ impl Error {
     /// What the error says about a write.
     pub fn outcome(&self) -> WriteOutcome {
         match self {
-            Self::OutcomeUnknown { .. } => WriteOutcome::Unknown,
+            Self::OutcomeUnknown { .. } | Self::AnswerNotKept => WriteOutcome::Unknown,
             Self::MissingKey
             | Self::InvalidJson(_)
             | Self::InvalidUtf8(_)
@@ -246,6 +275,9 @@ impl Error {
             | Self::Overloaded { .. }
             | Self::IdempotencyKeyReused
             | Self::KeyNotFound
+            | Self::NotAnInteger
+            | Self::AnswerTooLarge
+            | Self::CrossShard { .. }
             | Self::NoSession
             | Self::NoRoom(_) => WriteOutcome::NotApplied,
         }

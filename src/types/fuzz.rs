@@ -223,6 +223,7 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         version: 2,
         existed: true,
         expires: Some(300),
+        value: Some(-7),
         acks: 2,
         quorum: 2,
     };

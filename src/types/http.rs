@@ -17,6 +17,7 @@ use crate::types::item::{Item, Version};
 use crate::types::limits::NODES_MAX;
 use crate::types::scan::Listed;
 use crate::types::topology::Epoch;
+use crate::types::txn_body::given;
 use crate::types::value::{Value, ValueKind};
 
 /// `PUT`, `GET`, `DELETE` of one key.
@@ -25,6 +26,12 @@ pub const PATH_KV: &str = "/kv";
 pub const PATH_METRICS: &str = "/metrics";
 /// Another time to live for the value that a key has.
 pub const PATH_TOUCH: &str = "/kv/touch";
+/// Adds to the integer that a key has.
+pub const PATH_INCR: &str = "/kv/incr";
+/// A transaction.
+pub const PATH_TXN: &str = "/txn";
+/// Several operations in one request.
+pub const PATH_BATCH: &str = "/batch";
 /// The keys of all groups, in order.
 pub const PATH_KEYS: &str = "/keys";
 /// How many keys there are.
@@ -85,6 +92,9 @@ pub struct WriteBody {
     /// When the value is over, milliseconds since the epoch, if it is not for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
+    /// What a counter has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<i64>,
     /// On `DELETE`: whether the key had a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existed: Option<bool>,
@@ -100,7 +110,7 @@ pub struct GetBody {
     /// Whether there is a value.
     pub found: bool,
     /// The value: any JSON, a JSON string for text, base64 for bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
     /// `base64` for bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,7 +178,7 @@ pub struct ItemBody {
     /// The key.
     pub key: String,
     /// As in [`GetBody`]; absent with `keys_only=true`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub value: Option<Box<RawValue>>,
     /// `base64` for bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

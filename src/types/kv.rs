@@ -15,6 +15,7 @@ use crate::types::item::{Item, Version};
 use crate::types::key::Key;
 use crate::types::limits::MIN_INDEXES_MAX;
 use crate::types::once::Once;
+use crate::types::txn::{Txn, TxnReply};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -50,6 +51,13 @@ pub enum KvRequest {
         /// The name under which it takes effect once, if it has one: then it may be sent again.
         once: Option<Once>,
     },
+    /// Several operations at once, on keys of one group.
+    Txn {
+        /// Which; they name a key at least.
+        txn: Txn,
+        /// The name under which it takes effect once, if it has one: then it may be sent again.
+        once: Option<Once>,
+    },
     /// Reads a value.
     Get {
         /// Where.
@@ -69,11 +77,12 @@ impl KvRequest {
         Self::Get { key, consistency, at_least: Vec::new() }
     }
 
-    /// The key it is about.
-    pub fn key(&self) -> &Key {
+    /// The key it is about, or one of them; a transaction may have none.
+    pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Write { write, .. } => &write.key,
-            Self::Get { key, .. } => key,
+            Self::Write { write, .. } => Some(&write.key),
+            Self::Get { key, .. } => Some(key),
+            Self::Txn { txn, .. } => txn.keys().next(),
         }
     }
 
@@ -81,6 +90,7 @@ impl KvRequest {
     pub fn is_write(&self) -> bool {
         match self {
             Self::Write { .. } => true,
+            Self::Txn { txn, .. } => !txn.only_reads(),
             Self::Get { .. } => false,
         }
     }
@@ -89,6 +99,7 @@ impl KvRequest {
     pub fn is_repeatable(&self) -> bool {
         match self {
             Self::Write { once, .. } => once.is_some(),
+            Self::Txn { txn, once } => once.is_some() || txn.only_reads(),
             Self::Get { .. } => true,
         }
     }
@@ -108,6 +119,8 @@ pub enum KvReply {
     Written(Written),
     /// To a get.
     Read(Read),
+    /// To a transaction or batch.
+    Txn(TxnReply),
 }
 
 /// A position in one group's log, as clients see it: `X-Sage-Index: <group>:<index>`.
@@ -155,6 +168,8 @@ pub struct Written {
     pub existed: bool,
     /// When the value that it wrote or touched is over, if it is not for ever.
     pub expires: Option<TimestampMs>,
+    /// What a counter has come to.
+    pub value: Option<i64>,
     /// Voters known to have it on disk when the answer was made.
     pub acks: u32,
     /// Voters that had to: `max(majority, --quorum)`.

@@ -269,8 +269,30 @@ pub const SCAN_LIMIT_MAX: u32 = 10_000;
 pub const SCAN_PART_KEYS_MAX: usize = 8192;
 /// The most values that one entry removes because they are over.
 pub const EXPIRIES_MAX: usize = 1024;
+/// The most operations, and the most conditions, in one transaction or batch.
+pub const TXN_OPS_MAX: usize = 1000;
+/// The most bytes of values that one transaction or batch reads; a batch reads no more from there on.
+pub const TXN_READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest body of a transaction or batch, in bytes.
+pub const TXN_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most memory of one answer of a transaction or batch that a group keeps for a coordinator that
+/// sends it again.
+pub const SESSION_ANSWER_BYTES_MAX: u64 = 128 * 1024;
+/// The same for clients, by idempotency key: for ten minutes, and for many.
+pub const KEY_ANSWER_BYTES_MAX: u64 = 4 * 1024;
+/// The most memory of all answers of transactions and batches that a group keeps for coordinators, and
+/// as much again for clients: further ones are not kept.
+pub const TXN_ANSWERS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What one result in such an answer counts for beside its value, in bytes.
+pub const RESULT_OVERHEAD_BYTES: u64 = 96;
+/// What an answer that is kept counts for in memory beyond the results of a transaction, in bytes.
+pub const REMEMBERED_OVERHEAD_BYTES: u64 = 320;
+/// More than a kept answer takes in a snapshot.
+pub const REMEMBERED_BYTES_MAX: usize = 256 * 1024;
 /// How often a leader looks for values that are over; more often when it knows of one.
 pub const EXPIRY_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long it waits for the entry that removes them before it looks again whether it leads.
+pub const EXPIRY_PATIENCE: Duration = Duration::from_secs(1);
 /// The longest time to live of a value.
 pub const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The most keys of a span that one entry removes: no other write is applied while it does.

@@ -27,6 +27,8 @@ pub mod once;
 pub mod peer;
 pub mod scan;
 pub mod topology;
+pub mod txn;
+pub mod txn_body;
 pub mod units;
 pub mod url;
 pub mod value;

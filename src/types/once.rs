@@ -17,7 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::types::clock::TimestampMs;
 use crate::types::ids::{Index, SessionId};
 use crate::types::item::Version;
-use crate::types::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use crate::types::limits::{IDEMPOTENCY_KEY_BYTES_MAX, RESULT_OVERHEAD_BYTES};
+use crate::types::txn::{OpError, OpResult, TxnOutcome};
 
 /// Names one write of a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ pub enum Once {
 }
 
 /// What a write came to the first time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Answer {
     /// Its entry.
     pub index: Index,
@@ -96,7 +97,7 @@ pub struct Answer {
 }
 
 /// What a write came to: all that is remembered of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Settled {
     /// A key was written or deleted.
     Written {
@@ -130,6 +131,38 @@ pub enum Settled {
     },
     /// The key had no value that could be touched; nothing changed.
     NoValue,
+    /// An integer became greater or less.
+    Counted {
+        /// What it was then.
+        value: i64,
+        /// The key's version as of this write.
+        version: Version,
+        /// Whether the key had a value before.
+        existed: bool,
+        /// When the value would be over.
+        expires: Option<TimestampMs>,
+    },
+    /// The value was no integer, or would have been none of 64 bits; nothing changed.
+    NotAnInteger,
+    /// A transaction or batch was carried out.
+    Txn(Arc<TxnOutcome>),
+    /// A transaction could not be carried out; nothing changed.
+    Aborted(OpError),
+    /// A transaction or batch was carried out, and its answer was too long to be kept.
+    AnswerNotKept,
+}
+
+impl Settled {
+    /// What it counts for in memory beyond a fixed size, in bytes: that of the results and values of a
+    /// transaction or batch.
+    pub fn bytes(&self) -> u64 {
+        let Self::Txn(outcome) = self else { return 0 };
+        let values = outcome.results.iter().map(|result| match result {
+            OpResult::Read(Some(item)) => item.value.data.len() as u64,
+            OpResult::Read(None) | OpResult::Written { .. } | OpResult::Failed(_) => 0,
+        });
+        values.map(|value| RESULT_OVERHEAD_BYTES + value).sum()
+    }
 }
 
 #[cfg(test)]

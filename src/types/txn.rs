@@ -192,9 +192,9 @@ impl Txn {
             Self::Batch { .. } => &[][..],
             Self::Atomic { compare, .. } => compare,
         };
-        let compares = compared.iter().any(|compare| matches!(compare.holds, Holds::Value(_)));
+        let with_value = compared.iter().any(|compare| matches!(compare.holds, Holds::Value(_)));
         let puts = |write: &Write| matches!(write, Write::Put { .. } | Write::PutFor { .. });
-        compares || self.writes().any(|(_, write)| puts(write))
+        with_value || self.writes().any(|(_, write)| puts(write))
     }
 
     /// Whether it changes nothing, whatever holds.

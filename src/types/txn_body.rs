@@ -1,7 +1,12 @@
 //! The JSON of transactions and batches, as it goes over HTTP in both directions.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -21,7 +26,7 @@ use crate::types::value::{Value, ValueKind};
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// The operations.
-    #[serde(deserialize_with = "bounded::<_, _, TXN_OPS_MAX>")]
+    #[serde(deserialize_with = "objects")]
     pub ops: Vec<OpBody>,
 }
 
@@ -30,13 +35,13 @@ pub struct BatchBody {
 #[serde(deny_unknown_fields)]
 pub struct TxnBody {
     /// What must hold.
-    #[serde(default, rename = "if", deserialize_with = "bounded::<_, _, TXN_OPS_MAX>")]
+    #[serde(default, rename = "if", deserialize_with = "objects")]
     pub compare: Vec<CompareBody>,
     /// What happens if all of it does.
-    #[serde(default, deserialize_with = "bounded::<_, _, TXN_OPS_MAX>")]
+    #[serde(default, deserialize_with = "objects")]
     pub then: Vec<OpBody>,
     /// What happens if not.
-    #[serde(default, rename = "else", deserialize_with = "bounded::<_, _, TXN_OPS_MAX>")]
+    #[serde(default, rename = "else", deserialize_with = "objects")]
     pub otherwise: Vec<OpBody>,
 }
 
@@ -106,8 +111,42 @@ pub struct CompareBody {
     pub kind: Option<TypeName>,
 }
 
+/// A list of at most [`TXN_OPS_MAX`] objects.
+fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let objects: Vec<Object<T>> = bounded::<_, _, TXN_OPS_MAX>(deserializer)?;
+    Ok(objects.into_iter().map(|Object(body)| body).collect())
+}
+
+/// What must come as an object: as it is derived, a struct may come as a list of its fields, too.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
 /// Also a `null` is a value.
-pub(in crate::types) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+pub(in crate::types) fn given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -134,8 +173,9 @@ impl TxnBody {
             return Err(invalid("then", "at least one condition or operation"));
         }
         let compare = compare.into_iter().enumerate();
-        let compare = compare
-            .map(|(at, compare)| compare.parse(max_value_bytes).map_err(|error| within("if", at, error)));
+        let compare = compare.map(|(at, compare)| {
+            compare.parse(max_value_bytes).map_err(|error| within("if", at, error))
+        });
         Ok(Txn::Atomic {
             compare: compare.collect::<Result<_, _>>()?,
             then: ops("then", then, max_value_bytes)?,
@@ -163,7 +203,11 @@ impl OpBody {
         let Self { op, key, value, kind, ttl, by } = self;
         let key = Key::new(key)?;
         let only = |field: &'static str, given: bool, belongs: bool| {
-            if given && !belongs { Err(invalid(field, format!("not of {}", name(op)))) } else { Ok(()) }
+            if given && !belongs {
+                Err(invalid(field, format!("not of {}", name(op))))
+            } else {
+                Ok(())
+            }
         };
         only("value", value.is_some(), op == OpName::Put)?;
         only("type", kind.is_some(), op == OpName::Put)?;
@@ -174,7 +218,8 @@ impl OpBody {
             OpName::Delete => Write::Delete,
             OpName::Incr => Write::Add { by: by.unwrap_or(1) },
             OpName::Touch => {
-                let ttl = ttl.ok_or_else(|| invalid("ttl", "required; a duration, or none for ever"))?;
+                let ttl =
+                    ttl.ok_or_else(|| invalid("ttl", "required; a duration, or none for ever"))?;
                 let ttl_ms = if ttl == "none" { None } else { Some(ttl_ms(&ttl)?) };
                 Write::Touch { ttl_ms }
             }
@@ -268,7 +313,9 @@ fn value_of(json: &RawValue, kind: Option<TypeName>, max: usize) -> Result<Value
     let value = match kind {
         Some(TypeName::Bytes) => {
             let bytes = text().and_then(|text| BASE64_STANDARD.decode(text).ok());
-            Value::bytes(bytes.ok_or_else(|| invalid("value", "bytes must come as a string of base64"))?)
+            Value::bytes(
+                bytes.ok_or_else(|| invalid("value", "bytes must come as a string of base64"))?,
+            )
         }
         None => match text() {
             Some(text) => Value::text(text),
@@ -308,7 +355,9 @@ fn invalid(name: &str, reason: impl Into<String>) -> Error {
 /// Says in which element of a list it is.
 fn within(list: &str, at: usize, error: Error) -> Error {
     match error {
-        Error::InvalidParameter { name, reason } => invalid(&format!("{list}[{at}].{name}"), reason),
+        Error::InvalidParameter { name, reason } => {
+            invalid(&format!("{list}[{at}].{name}"), reason)
+        }
         Error::MissingKey => invalid(&format!("{list}[{at}].key"), "empty"),
         error => error,
     }

@@ -10,6 +10,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+/// The length of the longest integer of 64 bits: `-9223372036854775808`.
+const INTEGER_BYTES_MAX: usize = 20;
+
 /// How a value was sent and how it comes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,6 +56,44 @@ impl Value {
         Self { kind: ValueKind::Bytes, data: data.into() }
     }
 
+    /// A JSON integer.
+    pub fn integer(number: i64) -> Self {
+        Self { kind: ValueKind::Json, data: Bytes::from(number.to_string()) }
+    }
+
+    /// The JSON integer that it is, if it is one of 64 bits.
+    pub fn as_integer(&self) -> Option<i64> {
+        match self.kind {
+            // No longer text is one.
+            ValueKind::Json if self.data.len() <= INTEGER_BYTES_MAX => {
+                std::str::from_utf8(&self.data).ok()?.parse().ok()
+            }
+            ValueKind::Json | ValueKind::Text | ValueKind::Bytes => None,
+        }
+    }
+
+    /// Whether two values say the same: text and a JSON string of it do, and JSON may differ in
+    /// insignificant white space, but in nothing else: not in the order of names, nor in how a number is
+    /// written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let text = |value: &Self| match value.kind {
+            ValueKind::Bytes => None,
+            ValueKind::Text => String::from_utf8(value.data.to_vec()).ok(),
+            ValueKind::Json => serde_json::from_slice(&value.data).ok(),
+        };
+        match (self.kind, other.kind) {
+            (ValueKind::Bytes, ValueKind::Bytes) => self.data == other.data,
+            (ValueKind::Bytes, _) | (_, ValueKind::Bytes) => false,
+            (ValueKind::Json, ValueKind::Json) => text(self).zip(text(other)).map_or_else(
+                || significant(&self.data).eq(significant(&other.data)),
+                |(one, other)| one == other,
+            ),
+            (ValueKind::Text | ValueKind::Json, ValueKind::Text | ValueKind::Json) => {
+                text(self).zip(text(other)).is_some_and(|(one, other)| one == other)
+            }
+        }
+    }
+
     /// Checks that `data` is what `kind` says. JSON keeps its inner white space, but not what
     /// stands around it.
     pub fn new(kind: ValueKind, data: Bytes) -> Result<Self, ValueError> {
@@ -68,6 +109,21 @@ impl Value {
         };
         Ok(Self { kind, data })
     }
+}
+
+/// The bytes of a JSON text but its insignificant white space (RFC 8259, section 2).
+fn significant(json: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let (mut in_string, mut escaped) = (false, false);
+    json.iter().copied().filter(move |byte| {
+        let counts = in_string || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        match (*byte, escaped) {
+            (_, true) => escaped = false,
+            (b'\\', false) => escaped = in_string,
+            (b'"', false) => in_string = !in_string,
+            _ => {}
+        }
+        counts
+    })
 }
 
 /// For people as a `GET` shows it, with the kind beside it; in our own encoding kind and bytes.

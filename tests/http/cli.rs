@@ -64,6 +64,9 @@ async fn a_value_is_put_got_and_deleted() {
     let until = format!("ok (until {} ms)\n", lasting["expires"].as_u64().expect("a time") + 1);
     assert_eq!(ended(&run(&["touch", "k", "30m"]).await, 0), until);
     assert_eq!(ended(&run(&["touch", "k", "none"]).await, 0), "ok (for ever)\n");
+    assert_eq!(ended(&run(&["incr", "n"]).await, 0), "1\n");
+    assert_eq!(ended(&run(&["incr", "n", "-10"]).await, 0), "-9\n");
+    failed(&run(&["incr", "k"]).await);
     assert_eq!(ended(&run(&["touch", "missing", "1s"]).await, 1), "");
     let missing = ended(&run(&["touch", "missing", "1s", "-o", "json"]).await, 1);
     assert_eq!(missing, "{\"code\":\"key_not_found\",\"ok\":false}\n");

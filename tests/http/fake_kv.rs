@@ -21,6 +21,7 @@ use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Writt
 use sagedb::types::once::{IdempotencyKey, Once};
 use sagedb::types::peer::{Hello, Reply, Request};
 use sagedb::types::scan::{Deleted, Found, Listed, Scan, Scanned, Span, Want};
+use sagedb::types::txn::{Batched, Compare, Op, OpError, OpResult, Txn, TxnOutcome, TxnReply};
 use sagedb::types::value::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -47,7 +48,7 @@ pub(crate) struct Fake {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     index: u64,
     versions: BTreeMap<Key, u64>,
@@ -56,6 +57,8 @@ struct State {
     ends: BTreeMap<Key, Instant>,
     /// Writes with a name, and their answers.
     names: BTreeMap<IdempotencyKey, (KeyWrite, Result<KvReply, Error>)>,
+    /// The same of transactions and batches.
+    txns: BTreeMap<IdempotencyKey, (Txn, Result<TxnReply, Error>)>,
 }
 
 impl Fake {
@@ -77,6 +80,7 @@ impl Fake {
                 answer
             }
             KvRequest::Write { write, .. } => state.write_if(write),
+            KvRequest::Txn { txn, once } => state.txn_once(txn, once).map(KvReply::Txn),
             KvRequest::Get { at_least, .. }
                 if at_least.iter().any(|at| *at.group == *"fake" && at.index > state.index) =>
             {
@@ -92,6 +96,49 @@ impl Fake {
 }
 
 impl State {
+    fn txn_once(&mut self, txn: Txn, once: Option<Once>) -> Result<TxnReply, Error> {
+        let Some(Once::Key(name)) = once else { return self.txn(&txn) };
+        if let Some((first, answer)) = self.txns.get(&name) {
+            return if *first == txn { answer.clone() } else { Err(Error::IdempotencyKeyReused) };
+        }
+        let answer = self.txn(&txn);
+        self.txns.insert(name, (txn, answer.clone()));
+        answer
+    }
+
+    fn txn(&mut self, txn: &Txn) -> Result<TxnReply, Error> {
+        let before = self.clone();
+        let (succeeded, ops, atomic) = match txn {
+            Txn::Batch { ops } => (true, ops, false),
+            Txn::Atomic { compare, then, otherwise } => {
+                let holds = |compare: &Compare| compare.holds.of(self.items.get(&compare.key));
+                let succeeded = compare.iter().all(holds);
+                (succeeded, if succeeded { then } else { otherwise }, true)
+            }
+        };
+        let mut results = Vec::new();
+        for op in ops {
+            let result = match op {
+                Op::Get { key } => Ok(OpResult::Read(self.items.get(key).cloned())),
+                Op::Write { key, write } => {
+                    let (key, write) = (key.clone(), write.clone());
+                    self.write_if(KeyWrite { key, condition: None, write }).map(written)
+                }
+            };
+            match result {
+                Ok(result) => results.push(result),
+                Err(error) if atomic => {
+                    *self = before;
+                    return Err(error);
+                }
+                Err(Error::NotAnInteger) => results.push(OpResult::Failed(OpError::NotAnInteger)),
+                Err(_) => results.push(OpResult::Failed(OpError::NoValue)),
+            }
+        }
+        let (at, ts, outcome) = (self.at(), self.now(), TxnOutcome { succeeded, results });
+        Ok(TxnReply { at, ts, outcome, acks: 2, quorum: 2 })
+    }
+
     fn at(&self) -> GroupIndex {
         GroupIndex { group: "fake".into(), index: self.index }
     }
@@ -109,12 +156,23 @@ impl State {
                 let written = self.write(key.clone(), Some(value));
                 Written { expires: self.end(key, Some(ttl_ms)), ..written }
             }
+            Write::Add { by } => {
+                let held = self.items.get(&key).map_or(Some(0), |item| item.value.as_integer());
+                let value =
+                    held.and_then(|held| held.checked_add(by)).ok_or(Error::NotAnInteger)?;
+                let expires = self.items.get(&key).and_then(|item| item.expires);
+                let end = self.ends.get(&key).copied();
+                let written = self.write(key.clone(), Some(Value::integer(value)));
+                self.items.get_mut(&key).expect("just written").expires = expires;
+                self.ends.extend(end.map(|end| (key, end)));
+                Written { value: Some(value), expires, ..written }
+            }
             Write::Touch { ttl_ms } => {
                 let version = version.ok_or(Error::KeyNotFound)?;
                 self.index += 1;
                 let expires = self.end(key, ttl_ms);
                 let (at, ts) = (self.at(), self.now());
-                Written { at, ts, version, existed: true, expires, acks: 2, quorum: 2 }
+                Written { at, ts, version, existed: true, expires, value: None, acks: 2, quorum: 2 }
             }
         };
         Ok(KvReply::Written(written))
@@ -156,18 +214,40 @@ impl State {
             None => self.items.remove(&key),
         };
         let (at, existed) = (self.at(), before.is_some());
-        Written { at, ts, version, existed, expires: None, acks: 2, quorum: 2 }
+        Written { at, ts, version, existed, expires: None, value: None, acks: 2, quorum: 2 }
     }
 }
 
+fn written(reply: KvReply) -> OpResult {
+    let KvReply::Written(Written { version, existed, expires, value, .. }) = reply else {
+        panic!("not a write's answer")
+    };
+    OpResult::Written { version, existed, expires, value }
+}
+
 impl Kv for Fake {
+    async fn batch(
+        &self,
+        ops: Vec<Op>,
+        once: Option<Once>,
+        deadline: Deadline,
+    ) -> Result<Batched, Error> {
+        match self.call(KvRequest::Txn { txn: Txn::Batch { ops }, once }, deadline).await? {
+            KvReply::Txn(reply) => {
+                let at = vec![reply.at.clone()];
+                Ok(Batched { at, results: reply.into_ops().map(Ok).collect() })
+            }
+            other => panic!("not a batch's answer: {other:?}"),
+        }
+    }
+
     async fn call(&self, request: KvRequest, _deadline: Deadline) -> Result<KvReply, Error> {
         match &self.mode {
             Mode::Works => self.answer(request),
             Mode::Fails(error) => Err(error.clone()),
             Mode::Hangs => pending().await,
             Mode::Confused => {
-                let key = request.key().clone();
+                let key = request.key().expect("it has a key").clone();
                 let opposite = if request.is_write() {
                     KvRequest::get(key, Consistency::Linearizable)
                 } else {

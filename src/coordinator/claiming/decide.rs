@@ -85,6 +85,7 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Action::Once { .. }
         | Action::DeleteSpan { .. }
         | Action::Write(_)
+        | Action::Txn { .. }
         | Action::Expire
         | Action::Claim(_)
         | Action::Confirm { .. } => false,
@@ -113,7 +114,12 @@ pub(in crate::coordinator) fn judge(proposal: &Proposal, outcome: &Outcome) -> V
         | Outcome::KeysFull
         | Outcome::Deleted { .. }
         | Outcome::Lasting { .. }
-        | Outcome::NoValue => Verdict::AskAgain,
+        | Outcome::NoValue
+        | Outcome::Counted { .. }
+        | Outcome::NotAnInteger
+        | Outcome::Txn(_)
+        | Outcome::Aborted(_)
+        | Outcome::AnswerNotKept => Verdict::AskAgain,
     }
 }
 

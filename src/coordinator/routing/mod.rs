@@ -202,6 +202,14 @@ impl Route {
         }
     }
 
+    /// What the request fails with when it can't go on for this reason.
+    pub(in crate::coordinator) fn refused(&self, error: Error) -> Error {
+        match &self.lost {
+            Some(reason) => Error::OutcomeUnknown { reason: reason.clone() },
+            None => error,
+        }
+    }
+
     /// The best member that was not asked since the last pause.
     fn choose(&self, candidates: &Candidates) -> Option<Contact> {
         let leaders = match self.need {
@@ -272,6 +280,10 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             | Error::ValueTooLarge { .. }
             | Error::IdempotencyKeyReused
             | Error::KeyNotFound
+            | Error::NotAnInteger
+            | Error::AnswerTooLarge
+            | Error::AnswerNotKept
+            | Error::CrossShard { .. }
             | Error::NoSession
             | Error::NoRoom(_)) => Verdict::Done(Err(error)),
         },

@@ -187,6 +187,7 @@ impl Group {
                 KvRequest::Get { consistency: Consistency::Stale, key, .. } => self.get(key),
                 _ if !leads => Err(not_leader),
                 KvRequest::Get { key, .. } => self.get(key),
+                KvRequest::Txn { .. } => panic!("no test asks so"),
                 KvRequest::Write { write, once } => self.write_once(write, once.as_ref()),
             }),
             Request::Scan { scan, .. } if !leads && scan.consistency != Consistency::Stale => {
@@ -329,10 +330,13 @@ impl Group {
                 self.map.insert(key.clone(), item).is_some()
             }
             Write::Delete => self.map.remove(key).is_some(),
-            Write::PutFor { .. } | Write::Touch { .. } => panic!("no test writes so"),
+            Write::PutFor { .. } | Write::Touch { .. } | Write::Add { .. } => {
+                panic!("no test writes so")
+            }
         };
         let (at, expires) = (self.at(), None);
-        let written = Written { at, ts: 0, version, existed, expires, acks: 1, quorum: 1 };
+        let written =
+            Written { at, ts: 0, version, existed, expires, value: None, acks: 1, quorum: 1 };
         Ok(KvReply::Written(written))
     }
 
@@ -385,6 +389,7 @@ impl Group {
             | Action::Conditional { .. }
             | Action::Once { .. }
             | Action::Write(_)
+            | Action::Txn { .. }
             | Action::Expire => {
                 panic!("not a change of the ring: {action:?}")
             }

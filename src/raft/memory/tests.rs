@@ -15,7 +15,6 @@ use crate::store::apply::apply;
 use crate::store::state::ITEM_OVERHEAD_BYTES;
 use crate::types::command::Command;
 use crate::types::log::{Entry, Payload};
-use crate::types::value::Value;
 
 /// Room for four items of 64 bytes.
 const MAX: u64 = 4 * (ITEM_OVERHEAD_BYTES + 64);
@@ -61,7 +60,7 @@ impl Leader {
     fn put(&mut self, key: &Key, len: usize) -> bool {
         let value = value(len);
         let adds = Adds::Item(memory_of(key, &value, false));
-        let Ok(room) = self.budget.admit(&self.published, key, adds) else { return false };
+        let Ok(room) = self.budget.admit(&self.published, &[(key, adds)]) else { return false };
         self.log.push_back((Action::Put { key: key.clone(), value }, Some(room)));
         true
     }

@@ -5,14 +5,15 @@
 //! forgotten, a few at a time by the writes that follow.
 
 use imbl::{OrdMap, OrdSet};
+use serde::Serialize;
 use twox_hash::XxHash3_64;
 
 use crate::store::digest::Sum;
 use crate::types::clock::TimestampMs;
 use crate::types::codec;
-use crate::types::command::KeyWrite;
 use crate::types::limits::{
     IDEMPOTENCY_KEPT, IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_KEYS_PURGED, IDEMPOTENCY_KEYS_SPARED,
+    KEY_ANSWER_BYTES_MAX, TXN_ANSWERS_BYTES_MAX,
 };
 use crate::types::once::{Answer, IdempotencyKey};
 
@@ -20,7 +21,7 @@ use super::Remembered;
 
 /// The hash by which a write is known again: XXH3 of its encoding. It is part of the replicated state
 /// and of snapshots, so it never changes, whatever else is hashed anew.
-pub(in crate::store) fn hash_of(write: &KeyWrite) -> u64 {
+pub(in crate::store) fn hash_of(write: &impl Serialize) -> u64 {
     XxHash3_64::oneshot(&codec::encode(write))
 }
 
@@ -29,10 +30,12 @@ pub(in crate::store) fn hash_of(write: &KeyWrite) -> u64 {
 pub(in crate::store) struct Keys {
     kept: OrdMap<IdempotencyKey, Kept>,
     by_age: OrdSet<(TimestampMs, IdempotencyKey)>,
+    /// What the answers count for beyond a fixed size, in bytes.
+    bytes: u64,
     hash: Sum,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Kept {
     since: TimestampMs,
     /// The hash of the write.
@@ -41,7 +44,7 @@ struct Kept {
 }
 
 /// How a write stands to what is remembered of its key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::store) enum Standing {
     /// It was not applied before.
     New,
@@ -57,16 +60,11 @@ impl Keys {
     /// How the write with the hash `write` stands.
     pub(in crate::store) fn look(&self, key: &IdempotencyKey, write: u64) -> Standing {
         match self.kept.get(key) {
-            Some(kept) if kept.write == write => Standing::Again(kept.answer),
+            Some(kept) if kept.write == write => Standing::Again(kept.answer.clone()),
             Some(_) => Standing::Reused,
             None if self.kept.len() >= IDEMPOTENCY_KEYS_MAX => Standing::Full,
             None => Standing::New,
         }
-    }
-
-    /// Whether it is remembered.
-    pub(super) fn knows(&self, key: &IdempotencyKey) -> bool {
-        self.kept.contains_key(key)
     }
 
     /// Forgets some of what is old at the time `now`.
@@ -93,6 +91,16 @@ impl Keys {
     ) {
         self.remove(key);
         self.insert(key.clone(), Kept { since: now, write, answer });
+    }
+
+    /// What the next answer may count for beyond a fixed size, in bytes.
+    pub(in crate::store) fn room(&self) -> u64 {
+        KEY_ANSWER_BYTES_MAX.min(TXN_ANSWERS_BYTES_MAX.saturating_sub(self.bytes))
+    }
+
+    /// What all answers count for beyond a fixed size, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// All of them.
@@ -130,6 +138,7 @@ impl Keys {
 
     fn insert(&mut self, key: IdempotencyKey, kept: Kept) {
         self.hash.add(&of(&key, &kept));
+        self.bytes += kept.answer.result.bytes();
         self.by_age.insert((kept.since, key.clone()));
         self.kept.insert(key, kept);
     }
@@ -137,6 +146,7 @@ impl Keys {
     fn remove(&mut self, key: &IdempotencyKey) {
         let Some(kept) = self.kept.remove(key) else { return };
         self.hash.remove(&of(key, &kept));
+        self.bytes -= kept.answer.result.bytes();
         self.by_age.remove(&(kept.since, key.clone()));
     }
 }
@@ -147,6 +157,6 @@ fn is_over(since: TimestampMs, now: TimestampMs) -> bool {
 }
 
 fn of(key: &IdempotencyKey, kept: &Kept) -> Remembered {
-    let Kept { since, write, answer } = *kept;
+    let Kept { since, write, answer } = kept.clone();
     Remembered::Key { key: key.clone(), since, write, answer }
 }

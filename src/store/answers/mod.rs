@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::store::answers::keys::Keys;
 use crate::store::answers::sessions::Sessions;
 use crate::types::clock::TimestampMs;
+use crate::types::command::Outcome;
 use crate::types::ids::SessionId;
+use crate::types::limits::REMEMBERED_OVERHEAD_BYTES;
 use crate::types::once::{Answer, IdempotencyKey, Once, WriteId};
 
 /// Everything that is remembered.
@@ -59,14 +61,26 @@ pub enum Remembered {
 }
 
 impl Answers {
-    /// Whether a write with this name was applied.
-    pub fn knows(&self, once: &Once) -> bool {
+    /// What a write with this name came to, if it was applied: `write` is what the name should stand for.
+    pub fn recall(&self, once: &Once, write: &impl Serialize) -> Option<Outcome> {
         match once {
-            Once::Session(write) => {
-                matches!(self.sessions.look(*write), sessions::Standing::Again(_))
-            }
-            Once::Key(key) => self.keys.knows(key),
+            Once::Session(write) => match self.sessions.look(*write) {
+                sessions::Standing::Again(answer) => Some(Outcome::Again(answer)),
+                sessions::Standing::NotOpen
+                | sessions::Standing::New
+                | sessions::Standing::Superseded => None,
+            },
+            Once::Key(key) => match self.keys.look(key, keys::hash_of(write)) {
+                keys::Standing::Again(answer) => Some(Outcome::Again(answer)),
+                keys::Standing::Reused => Some(Outcome::KeyReused),
+                keys::Standing::New | keys::Standing::Full => None,
+            },
         }
+    }
+
+    /// What all of it counts for in memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.count() * REMEMBERED_OVERHEAD_BYTES + self.sessions.bytes() + self.keys.bytes()
     }
 
     /// All of it, in an order in which [`Answers::restore`] takes it.

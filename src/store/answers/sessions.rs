@@ -11,7 +11,10 @@ use imbl::OrdMap;
 use crate::store::digest::Sum;
 use crate::types::clock::TimestampMs;
 use crate::types::ids::SessionId;
-use crate::types::limits::{SESSION_IDLE_MAX, SESSION_SLOTS_MAX, SESSIONS_MAX};
+use crate::types::limits::{
+    SESSION_ANSWER_BYTES_MAX, SESSION_IDLE_MAX, SESSION_SLOTS_MAX, SESSIONS_MAX,
+    TXN_ANSWERS_BYTES_MAX,
+};
 use crate::types::once::{Answer, WriteId};
 
 use super::Remembered;
@@ -24,6 +27,8 @@ pub(in crate::store) struct Sessions {
     open: OrdMap<SessionId, Session>,
     /// The answers of all of them.
     answers: u64,
+    /// What they count for beyond a fixed size, in bytes.
+    bytes: u64,
     hash: Sum,
 }
 
@@ -35,7 +40,7 @@ struct Session {
 }
 
 /// How a write stands to what its session remembers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::store) enum Standing {
     /// There is no such session or slot.
     NotOpen,
@@ -78,7 +83,7 @@ impl Sessions {
             return Standing::NotOpen;
         }
         match session.slots.get(&write.slot) {
-            Some((seq, answer)) if *seq == write.seq => Standing::Again(*answer),
+            Some((seq, answer)) if *seq == write.seq => Standing::Again(answer.clone()),
             Some((seq, _)) if *seq > write.seq => Standing::Superseded,
             Some(_) | None => Standing::New,
         }
@@ -94,10 +99,24 @@ impl Sessions {
             session.used_min = now_min;
         }
         self.hash.add(&of_slot(write, &answer));
+        self.bytes += answer.result.bytes();
         match session.slots.insert(write.slot, (write.seq, answer)) {
-            Some((seq, old)) => self.hash.remove(&of_slot(WriteId { seq, ..write }, &old)),
+            Some((seq, old)) => {
+                self.hash.remove(&of_slot(WriteId { seq, ..write }, &old));
+                self.bytes -= old.result.bytes();
+            }
             None => self.answers += 1,
         }
+    }
+
+    /// What the next answer may count for beyond a fixed size, in bytes.
+    pub(in crate::store) fn room(&self) -> u64 {
+        SESSION_ANSWER_BYTES_MAX.min(TXN_ANSWERS_BYTES_MAX.saturating_sub(self.bytes))
+    }
+
+    /// What all answers count for beyond a fixed size, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// All sessions, each before its answers.
@@ -106,7 +125,7 @@ impl Sessions {
             let (id, used_min) = (*id, session.used_min);
             let slots = session.slots.iter().map(move |(slot, (seq, answer))| {
                 let write = WriteId { session: id, slot: *slot, seq: *seq };
-                Remembered::Slot { write, answer: *answer }
+                Remembered::Slot { write, answer: answer.clone() }
             });
             std::iter::once(Remembered::Session { session: id, used_min }).chain(slots)
         })
@@ -144,10 +163,11 @@ impl Sessions {
             return Err("an answer without a session, or two in one slot");
         }
         let session = self.open.get_mut(&write.session).ok_or("an answer without a session")?;
+        self.hash.add(&of_slot(write, &answer));
+        self.bytes += answer.result.bytes();
         if session.slots.insert(write.slot, (write.seq, answer)).is_some() {
             return Err("two answers in one slot");
         }
-        self.hash.add(&of_slot(write, &answer));
         self.answers += 1;
         Ok(())
     }
@@ -163,6 +183,7 @@ impl Sessions {
         self.answers -= session.slots.len() as u64;
         for (slot, (seq, answer)) in session.slots {
             self.hash.remove(&of_slot(WriteId { session: id, slot, seq }, &answer));
+            self.bytes -= answer.result.bytes();
         }
     }
 }
@@ -172,5 +193,5 @@ fn of_session(id: SessionId, used_min: u64) -> impl serde::Serialize {
 }
 
 fn of_slot(write: WriteId, answer: &Answer) -> impl serde::Serialize {
-    Remembered::Slot { write, answer: *answer }
+    Remembered::Slot { write, answer: answer.clone() }
 }

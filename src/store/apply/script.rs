@@ -10,6 +10,9 @@
 //! put KEY VALUE / delete KEY
 //! put KEY VALUE for MS       for a while; touch KEY MS, touch KEY ever
 //! delete-span PREFIX 2      the first two keys; with a name of a session, once
+//! batch OP ; OP             each for itself; get KEY, or a write
+//! txn KEY COND ; KEY COND then OP ; OP else OP   as a whole; COND is exists, absent, version=1 or a value;
+//! txn as 9.0.1 …            with a name
 //! expire                    moves the time on to the entry's stamp
 //! @5000 COMMAND             with this stamp, instead of 1000 and the index, or the time if that is later
 //! if COND put KEY VALUE     if COND holds: absent, present, or versions such as 1,2; also delete
@@ -34,6 +37,8 @@ use crate::types::ids::{LogId, NodeId, SessionId};
 use crate::types::log::Membership;
 use crate::types::scan::Span;
 use crate::types::topology::Topology;
+use crate::types::txn::{Compare, Holds, Op, OpResult, Txn, TxnOutcome};
+use crate::types::value::ValueKind;
 
 const MIDDLE: Token = Token(1 << 63);
 
@@ -72,12 +77,46 @@ fn key_write(words: &[&str]) -> KeyWrite {
             let write = Write::PutFor { value: Value::text(value), ttl_ms: ttl.parse().unwrap() };
             KeyWrite { key: key(at), condition, write }
         }
+        ["add", at, by] => {
+            let write = Write::Add { by: by.parse().unwrap() };
+            KeyWrite { key: key(at), condition, write }
+        }
+        ["json", at, json] => {
+            let value = Value::new(ValueKind::Json, json.to_owned().into()).unwrap();
+            KeyWrite { key: key(at), condition, write: Write::Put { value } }
+        }
         ["touch", at, ttl] => {
             let write = Write::Touch { ttl_ms: ttl.parse().ok() };
             KeyWrite { key: key(at), condition, write }
         }
         _ => panic!("no such command: {words:?}"),
     }
+}
+
+/// With `;` between them.
+fn operations(words: &[&str]) -> Vec<Op> {
+    let ops = words.split(|word| *word == ";").filter(|words| !words.is_empty());
+    ops.map(|words| {
+        if let ["get", at] = *words {
+            return Op::Get { key: Key::new(at.to_owned()).unwrap() };
+        }
+        let KeyWrite { key, write, .. } = key_write(words);
+        Op::Write { key, write }
+    })
+    .collect()
+}
+
+fn compare_of(words: &[&str]) -> Compare {
+    let [at, what] = *words else { panic!("no condition: {words:?}") };
+    let holds = match what {
+        "exists" => Holds::Exists(true),
+        "absent" => Holds::Exists(false),
+        _ => match what.strip_prefix("version=") {
+            Some(version) => Holds::Version(version.parse().unwrap()),
+            None => Holds::Value(Value::text(what)),
+        },
+    };
+    Compare { key: Key::new(at.to_owned()).unwrap(), holds }
 }
 
 /// `<session>.<slot>.<number>`
@@ -101,6 +140,21 @@ fn payload(words: &[&str], ts: u64) -> Payload {
             let limit = u32::try_from(number(limit)).unwrap();
             let once = name.first().map(|name| write_id(name));
             Action::DeleteSpan { span, limit, once }
+        }
+        ["batch", ref ops @ ..] => {
+            Action::Txn { once: None, txn: Txn::Batch { ops: operations(ops) } }
+        }
+        ["txn", ref rest @ ..] => {
+            let (once, rest) = match *rest {
+                ["as", name, ref rest @ ..] => (Some(Once::Session(write_id(name))), rest),
+                _ => (None, rest),
+            };
+            let mut parts = rest.split(|word| *word == "then" || *word == "else");
+            let compare = parts.next().unwrap().split(|word| *word == ";");
+            let compare = compare.filter(|words| !words.is_empty()).map(compare_of).collect();
+            let (then, otherwise) = (parts.next().unwrap_or_default(), parts.next());
+            let (then, otherwise) = (operations(then), operations(otherwise.unwrap_or_default()));
+            Action::Txn { once, txn: Txn::Atomic { compare, then, otherwise } }
         }
         ["open", session] => Action::OpenSession { session: SessionId(number(session)) },
         ["once", name, ref write @ ..] => {
@@ -141,7 +195,7 @@ fn show(outcome: &Outcome) -> String {
         Outcome::Mismatch { version: Some(version) } => format!("mismatch version={version}"),
         Outcome::Mismatch { version: None } => "mismatch absent".into(),
         Outcome::Again(Answer { index, ts, result }) => {
-            format!("again, as at {index} (ts={ts}): {}", show(&(*result).into()))
+            format!("again, as at {index} (ts={ts}): {}", show(&result.clone().into()))
         }
         Outcome::NoSession => "no session".into(),
         Outcome::Superseded => "superseded".into(),
@@ -155,6 +209,29 @@ fn show(outcome: &Outcome) -> String {
             format!("lasting {until} version={version} existed={existed}")
         }
         Outcome::NoValue => "no value".into(),
+        Outcome::Counted { value, version, existed, .. } => {
+            format!("counted {value} version={version} existed={existed}")
+        }
+        Outcome::NotAnInteger => "not an integer".into(),
+        Outcome::Txn(TxnOutcome { succeeded, results }) => {
+            let results: Vec<_> = results.iter().map(show_result).collect();
+            format!("txn succeeded={succeeded} [{}]", results.join(", "))
+        }
+        Outcome::Aborted(error) => format!("aborted: {error}"),
+        Outcome::AnswerNotKept => "answer not kept".into(),
+    }
+}
+
+fn show_result(result: &OpResult) -> String {
+    match result {
+        OpResult::Read(None) => "not found".into(),
+        OpResult::Read(Some(item)) => show_item(item),
+        OpResult::Written { version, existed, expires, value } => {
+            let until = expires.map(|expires| format!(" until {expires}")).unwrap_or_default();
+            let value = value.map(|value| format!(" value={value}")).unwrap_or_default();
+            format!("written version={version} existed={existed}{until}{value}")
+        }
+        OpResult::Failed(error) => format!("failed: {error}"),
     }
 }
 

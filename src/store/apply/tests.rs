@@ -48,6 +48,7 @@ fn write() -> impl Strategy<Value = Write> {
         1 => Just(Write::Delete),
         2 => (value(), ttl_ms()).prop_map(|(value, ttl_ms)| Write::PutFor { value, ttl_ms }),
         1 => prop::option::of(ttl_ms()).prop_map(|ttl_ms| Write::Touch { ttl_ms }),
+        2 => prop_oneof![-3..4_i64, Just(i64::MAX)].prop_map(|by| Write::Add { by }),
     ]
 }
 
@@ -166,6 +167,17 @@ impl Model {
                 self.values.get_mut(key).expect("it has a value").2 = *expires;
             }
             (Outcome::NoValue, Write::Touch { .. }) => assert_eq!(version, None),
+            (Outcome::Counted { value, expires, .. }, Write::Add { by }) => {
+                let held = self.values.get(key);
+                assert_eq!(*expires, held.and_then(|held| held.2));
+                let held = held.map_or(Some(0), |(value, _, _)| value.as_integer());
+                assert_eq!(held.and_then(|held| held.checked_add(*by)), Some(*value));
+                self.write(key, Some((Value::integer(*value), ts, *expires)), outcome);
+            }
+            (Outcome::NotAnInteger, Write::Add { by }) => {
+                let held = self.values.get(key).map_or(Some(0), |(value, _, _)| value.as_integer());
+                assert_eq!(held.and_then(|held| held.checked_add(*by)), None);
+            }
             (
                 Outcome::WrongShard { .. }
                 | Outcome::Again(_)
@@ -189,7 +201,9 @@ impl Model {
         };
         let inside: Vec<Key> = self.values.keys().filter(inside).cloned().collect();
         let doomed = inside.len().min(limit as usize);
-        assert_eq!((keys as usize, more), (doomed, inside.len() > doomed));
+        // What was over took some of the limit, if there was such.
+        let doomed = doomed.min(keys as usize);
+        assert!(keys as usize == doomed && (more || inside.len() == doomed), "{outcome:?}");
         for key in &inside[..doomed] {
             self.values.remove(key);
             *self.versions.get_mut(key).expect("it has a value") += 1;
@@ -202,8 +216,9 @@ impl Model {
         new: Option<(Value, TimestampMs, Option<TimestampMs>)>,
         outcome: &Outcome,
     ) {
-        let (Outcome::Written { version, existed } | Outcome::Lasting { version, existed, .. }) =
-            *outcome
+        let (Outcome::Written { version, existed }
+        | Outcome::Lasting { version, existed, .. }
+        | Outcome::Counted { version, existed, .. }) = *outcome
         else {
             return;
         };
@@ -391,6 +406,8 @@ proptest! {
                     | Outcome::Mismatch { .. }
                     | Outcome::Lasting { .. }
                     | Outcome::NoValue
+                    | Outcome::Counted { .. }
+                    | Outcome::NotAnInteger
             );
             if !settled {
                 prop_assert_eq!(&state.map, &before.map);
@@ -406,7 +423,7 @@ proptest! {
                 }
                 (_, Outcome::Again(answer)) => {
                     let (_, _, outcome) = known.expect("there was a first time");
-                    let same = answer.result.into();
+                    let same = answer.result.clone().into();
                     prop_assert_eq!(outcome, &same);
                     prop_assert!(answer.index < index);
                 }

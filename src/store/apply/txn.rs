@@ -86,14 +86,14 @@ fn operation(
             if let (Write::Touch { .. }, Some(item)) = (write, state.map.get(key)) {
                 take(room, item)?;
             }
-            written(unconditional(state, key, write, ts))
+            written(&unconditional(state, key, write, ts))
         }
     }
 }
 
 /// What a write of one key comes to without a condition, in the group that owns the key.
-fn written(outcome: Outcome) -> Result<OpResult, OpError> {
-    match outcome {
+fn written(outcome: &Outcome) -> Result<OpResult, OpError> {
+    match *outcome {
         Outcome::Written { version, existed } => {
             Ok(OpResult::Written { version, existed, expires: None, value: None })
         }

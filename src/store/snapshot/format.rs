@@ -20,7 +20,9 @@ use crate::types::codec;
 use crate::types::ids::{GroupId, LogId};
 use crate::types::item::{Item, Version};
 use crate::types::key::Key;
-use crate::types::limits::{SNAPSHOT_BLOCK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, VERSION_MAX};
+use crate::types::limits::{
+    REMEMBERED_BYTES_MAX, SNAPSHOT_BLOCK_BYTES_MAX, SNAPSHOT_HEADER_BYTES_MAX, VERSION_MAX,
+};
 use crate::types::log::StoredMembership;
 use crate::types::topology::Claim;
 use crate::types::value::{Value, ValueKind};
@@ -47,8 +49,6 @@ pub(super) const CHECKSUM_BYTES: usize = 4;
 const RECORD_HEAD_BYTES: usize = 23;
 /// Bytes more of one that says when its item is over.
 const EXPIRES_BYTES: usize = 8;
-/// More than anything remembered takes.
-const REMEMBERED_BYTES_MAX: usize = 256;
 /// LZ4 can't make more than this many bytes out of one.
 const LZ4_RATIO_MAX: usize = 255;
 

@@ -171,7 +171,7 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
     let write = WriteId { session: SessionId(9), slot: 3, seq: 300 };
     full.clock = 1_755_248_123_456;
     full.answers.sessions.open(write.session, full.clock);
-    full.answers.sessions.keep(write, answer, full.clock);
+    full.answers.sessions.keep(write, answer.clone(), full.clock);
     let key = IdempotencyKey::new("8e03978e").expect("a key");
     full.answers.keys.keep(&key, 7, answer, full.clock);
     for (key, value) in [("a", "1"), ("b", "{\"x\":1}"), ("key", &"text ".repeat(20))] {

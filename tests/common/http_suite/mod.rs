@@ -5,12 +5,14 @@
 
 mod bounds;
 mod conditions;
+mod counters;
 mod expiry;
 mod keys;
 mod once;
 mod process;
 pub(crate) mod raw_http;
 mod refusals;
+mod transactions;
 mod values;
 
 use std::collections::BTreeSet;
@@ -76,6 +78,12 @@ pub(crate) async fn every_promise(subject: &Subject) {
     expiry::a_value_ends_when_its_time_is_over(subject).await;
     expiry::a_touch_gives_a_value_another_while_and_leaves_it_as_it_is(subject).await;
     expiry::what_is_no_time_to_live_is_refused(subject).await;
+    counters::a_counter_counts_from_nothing_and_is_an_integer_for_everybody(subject).await;
+    counters::what_can_not_be_counted_is_left_alone(subject).await;
+    transactions::a_transaction_happens_if_its_conditions_hold(subject).await;
+    transactions::a_transaction_is_all_or_nothing(subject).await;
+    transactions::each_operation_of_a_batch_stands_for_itself(subject).await;
+    transactions::what_is_no_transaction_is_refused(subject).await;
     bounds::a_value_has_a_bound(subject).await;
     bounds::a_refused_body_does_not_swallow_the_answer(subject).await;
     bounds::a_body_that_stalls_ends_with_the_deadline(subject).await;

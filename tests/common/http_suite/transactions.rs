@@ -104,7 +104,10 @@ pub(crate) async fn a_transaction_is_all_or_nothing(subject: &Subject) {
         ],
     });
     let moved = txn(subject, transfer.clone()).await;
-    assert_eq!((&moved["results"][0]["value"], &moved["results"][1]["value"]), (&json!(-5), &json!(5)));
+    assert_eq!(
+        (&moved["results"][0]["value"], &moved["results"][1]["value"]),
+        (&json!(-5), &json!(5))
+    );
     let stuck = json!({
         "then": [
             {"op": "put", "key": text, "value": "x"},
@@ -129,7 +132,11 @@ pub(crate) async fn a_transaction_is_all_or_nothing(subject: &Subject) {
         let first = &answer["results"][0];
         [first["value"].clone(), first["version"].clone(), answer["version"].clone()]
     };
-    assert_eq!((&one["results"][0]["value"], said(&one)), (&json!(-10), said(&two)), "it takes effect once");
+    assert_eq!(
+        (&one["results"][0]["value"], said(&one)),
+        (&json!(-10), said(&two)),
+        "it takes effect once"
+    );
     let other = json!({"then": [{"op": "incr", "key": from}]});
     let reused = post(subject, "/txn", &named, &other).await;
     assert_write_refused(&reused, 422, "idempotency_key_reused");
@@ -161,7 +168,10 @@ pub(crate) async fn each_operation_of_a_batch_stands_for_itself(subject: &Subjec
     .await;
     assert_eq!(statuses(&mixed), [200, 404, 409, 404, 200, 200, 200, 200], "{mixed:?}");
     assert_eq!((&mixed[0]["existed"], &mixed[7]["existed"]), (&json!(true), &json!(false)));
-    assert_eq!((&mixed[2]["code"], &mixed[2]["outcome"]), (&json!("not_an_integer"), &json!("not_applied")));
+    assert_eq!(
+        (&mixed[2]["code"], &mixed[2]["outcome"]),
+        (&json!("not_an_integer"), &json!("not_applied"))
+    );
     assert_eq!(mixed[3]["code"], "key_not_found");
     let bytes = subject.get(&format!("/kv?key={}", keys[2])).await.json();
     assert_eq!((&bytes["value"], &bytes["encoding"]), (&json!("AP8="), &json!("base64")));
@@ -198,6 +208,9 @@ pub(crate) async fn what_is_no_transaction_is_refused(subject: &Subject) {
         ("/txn", "{"),
         ("/txn", ""),
         ("/txn", "[]"),
+        ("/txn", "[[],[],[]]"),
+        ("/batch", r#"{"ops":[["get","k"]]}"#),
+        ("/txn", r#"{"if":[["k",1]],"then":[]}"#),
         ("/txn", r#"{"then":[],"more":[]}"#),
         ("/txn", r#"{"then":[{"op":"push","key":"k"}]}"#),
         ("/txn", r#"{"then":[{"op":"incr","key":"k","by":1.5}]}"#),
@@ -214,7 +227,8 @@ pub(crate) async fn what_is_no_transaction_is_refused(subject: &Subject) {
     }
     let long = json!({"ops": [{"op": "get", "key": "k".repeat(4097)}]});
     assert_write_refused(&post(subject, "/batch", &[], &long).await, 413, "key_too_large");
-    for (path, header) in [("/txn", ("If-Match", "\"1\"")), ("/batch", ("X-Sage-Min-Index", "g:1"))] {
+    for (path, header) in [("/txn", ("If-Match", "\"1\"")), ("/batch", ("X-Sage-Min-Index", "g:1"))]
+    {
         let answer = post(subject, path, &[header], &json!({"then": [put]})).await;
         assert_write_refused(&answer, 400, "invalid_parameter");
     }

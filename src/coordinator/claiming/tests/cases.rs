@@ -90,6 +90,7 @@ fn show_proposal(proposal: &Proposal) -> String {
         | Action::Once { .. }
         | Action::DeleteSpan { .. }
         | Action::Write(_)
+        | Action::Txn { .. }
         | Action::Expire => "?",
     };
     format!("{action} {}", proposal.group.name)
@@ -127,6 +128,7 @@ fn the_claims_hold_the_whole_topology_and_share_the_ring() {
             | Action::Once { .. }
             | Action::DeleteSpan { .. }
             | Action::Write(_)
+            | Action::Txn { .. }
             | Action::Expire => None,
         })
         .collect();

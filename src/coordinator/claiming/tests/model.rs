@@ -394,6 +394,7 @@ fn message(proposal: &Proposal, cluster: ClusterId) -> Message {
         | Action::Once { .. }
         | Action::DeleteSpan { .. }
         | Action::Write(_)
+        | Action::Txn { .. }
         | Action::Expire => {
             panic!("not a change of the ring: {proposal:?}")
         }
