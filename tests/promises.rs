@@ -34,6 +34,7 @@ mod quick_start;
 mod scan;
 mod scrub;
 mod stopping;
+mod transactions;
 mod two_coordinators;
 mod wiped_replica;
 mod wrong_shard;

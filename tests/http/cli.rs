@@ -64,6 +64,19 @@ async fn a_value_is_put_got_and_deleted() {
     let until = format!("ok (until {} ms)\n", lasting["expires"].as_u64().expect("a time") + 1);
     assert_eq!(ended(&run(&["touch", "k", "30m"]).await, 0), until);
     assert_eq!(ended(&run(&["touch", "k", "none"]).await, 0), "ok (for ever)\n");
+    let absent = r#"{"if":[{"key":"t","exists":false}],"then":[{"op":"put","key":"t","value":1}]}"#;
+    let first = ended(&run(&["txn", absent]).await, 0);
+    assert!(first.starts_with(r#"{"succeeded":true,"results":[{"status":200,"#), "{first}");
+    let again = ended(&run(&["txn", absent]).await, 1);
+    assert!(again.starts_with(r#"{"succeeded":false,"results":[],"#), "{again}");
+    failed(&run(&["txn", "{}"]).await);
+    let batch = r#"{"ops":[{"op":"get","key":"t"},{"op":"get","key":"missing"}]}"#;
+    let both = sage(&server.base, &["batch", "-"], batch.as_bytes()).await;
+    let both = ended(&both, 0);
+    assert!(
+        both.contains(r#""value":1"#) && both.contains(r#"{"status":404,"found":false}"#),
+        "{both}"
+    );
     assert_eq!(ended(&run(&["incr", "n"]).await, 0), "1\n");
     assert_eq!(ended(&run(&["incr", "n", "-10"]).await, 0), "-9\n");
     failed(&run(&["incr", "k"]).await);

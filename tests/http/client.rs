@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use sagedb::api::Options;
-use sagedb::client::{Client, ClientError, ReadOptions, ScanOptions};
+use sagedb::client::{Client, ClientError, OpAnswer, ReadOptions, ScanOptions, WriteOptions};
+use sagedb::types::command::Write;
 use sagedb::types::error::{Error, WriteOutcome};
 use sagedb::types::http::Role;
+use sagedb::types::key::Key;
 use sagedb::types::kv::Consistency;
+use sagedb::types::once::IdempotencyKey;
 use sagedb::types::scan::Listed;
+use sagedb::types::txn::{Compare, Holds, Op};
 use sagedb::types::value::{Value, ValueKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -123,6 +127,92 @@ async fn keys_are_listed_a_page_at_a_time_or_all_in_one_stream() {
     assert_eq!((client.count("key+").await, client.count("").await), (Ok(3), Ok(4)));
     let unequal = client.scan(&ScanOptions::default(), bare.cursor.as_deref()).await;
     assert!(matches!(unequal, Err(ClientError::Api { status: 400, .. })), "{unequal:?}");
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text.to_owned()).expect("a key")
+}
+
+fn put_op(at: &str, value: Value) -> Op {
+    Op::Write { key: key(at), write: Write::Put { value } }
+}
+
+#[tokio::test]
+async fn transactions_and_batches_come_back_as_they_were_asked_for() {
+    let server = working().await;
+    let client = client([&server.base]);
+    let null = Value::new(ValueKind::Json, "null".into()).expect("JSON");
+    let values = [Value::text("text"), Value::bytes(&b"\x00\xff"[..]), null];
+    let puts: Vec<Op> =
+        (0..).zip(&values).map(|(at, value)| put_op(&format!("{at}"), value.clone())).collect();
+    let gets: Vec<Op> = (0..4).map(|at| Op::Get { key: key(&format!("{at}")) }).collect();
+    let written = client.batch(&puts, None).await.expect("a batch");
+    assert!(
+        written.iter().all(|one| matches!(one, OpAnswer::Written(body) if body.ok)),
+        "{written:?}"
+    );
+    let read = client.batch(&gets, None).await.expect("a batch");
+    for (value, answer) in values.iter().zip(&read) {
+        let OpAnswer::Read(Some(item)) = answer else { panic!("{answer:?}") };
+        assert_eq!(item.value, *value);
+    }
+    assert_eq!(read[3], OpAnswer::Read(None));
+
+    let compare = [
+        Compare { key: key("0"), holds: Holds::Value(values[0].clone()) },
+        Compare { key: key("1"), holds: Holds::Value(values[1].clone()) },
+        Compare { key: key("3"), holds: Holds::Exists(false) },
+        Compare { key: key("0"), holds: Holds::Version(1) },
+    ];
+    let lasting = Write::PutFor { value: Value::text("x"), ttl_ms: 60_000 };
+    let then = [
+        Op::Write { key: key("3"), write: lasting },
+        Op::Write { key: key("3"), write: Write::Touch { ttl_ms: None } },
+        Op::Write { key: key("n"), write: Write::Add { by: -7 } },
+        Op::Write { key: key("0"), write: Write::Delete },
+    ];
+    let name = IdempotencyKey::new("once").expect("a key");
+    let first = client.txn((&compare, &then, &[]), Some(&name)).await.expect("a transaction");
+    assert!(first.succeeded && first.version > 0);
+    let [
+        OpAnswer::Written(put),
+        OpAnswer::Written(touched),
+        OpAnswer::Written(counted),
+        OpAnswer::Written(deleted),
+    ] = &first.results[..]
+    else {
+        panic!("{first:?}")
+    };
+    assert!(put.expires.is_some() && touched.expires.is_none());
+    assert_eq!((counted.value, deleted.existed), (Some(-7), Some(true)));
+    assert_eq!(client.txn((&compare, &then, &[]), Some(&name)).await, Ok(first));
+    let refused = client.txn((&compare, &then, &gets[..1]), None).await.expect("a transaction");
+    assert_eq!((refused.succeeded, &refused.results[..]), (false, &[OpAnswer::Read(None)][..]));
+    let bad = [Op::Write { key: key("1"), write: Write::Add { by: 1 } }];
+    let failed = client.batch(&bad, None).await.expect("a batch");
+    assert!(
+        matches!(&failed[0], OpAnswer::Failed { status: 409, code, .. } if code == "not_an_integer")
+    );
+    let failed = client.txn((&[], &bad, &[]), None).await;
+    assert!(matches!(failed, Err(ClientError::Api { status: 409, .. })), "{failed:?}");
+}
+
+#[tokio::test]
+async fn values_end_and_counters_count() {
+    let server = working().await;
+    let client = client([&server.base]);
+    let options = WriteOptions { ttl: Some(Duration::from_secs(60)), ..WriteOptions::default() };
+    let put = client.put_with("a", Value::text("x"), &options).await.expect("written");
+    let item = client.get("a").await.expect("read").expect("found");
+    assert_eq!((put.expires.is_some(), item.expires), (true, put.expires));
+    let for_ever = client.touch("a", None, &WriteOptions::default()).await.expect("touched");
+    assert_eq!((for_ever.expires, for_ever.version), (None, put.version));
+    let missing = client.touch("b", Some(Duration::from_secs(1)), &WriteOptions::default()).await;
+    assert!(matches!(missing, Err(ClientError::Api { status: 404, .. })), "{missing:?}");
+    for expected in [5, 10] {
+        let counted = client.incr("n", 5, &WriteOptions::default()).await.expect("counted");
+        assert_eq!(counted.value, Some(expected));
+    }
 }
 
 /// The second server stands for a replica that is behind.

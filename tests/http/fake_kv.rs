@@ -122,7 +122,8 @@ impl State {
                 Op::Get { key } => Ok(OpResult::Read(self.items.get(key).cloned())),
                 Op::Write { key, write } => {
                     let (key, write) = (key.clone(), write.clone());
-                    self.write_if(KeyWrite { key, condition: None, write }).map(written)
+                    self.write_if(KeyWrite { key, condition: None, write })
+                        .map(|reply| written(&reply))
                 }
             };
             match result {
@@ -218,8 +219,8 @@ impl State {
     }
 }
 
-fn written(reply: KvReply) -> OpResult {
-    let KvReply::Written(Written { version, existed, expires, value, .. }) = reply else {
+fn written(reply: &KvReply) -> OpResult {
+    let KvReply::Written(Written { version, existed, expires, value, .. }) = *reply else {
         panic!("not a write's answer")
     };
     OpResult::Written { version, existed, expires, value }
