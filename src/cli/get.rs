@@ -23,6 +23,19 @@ Example: the bare value, and everything about it
 pub(super) struct GetArgs {
     /// The key
     key: String,
+    #[command(flatten)]
+    fresh: FreshArgs,
+    /// See at least this state of the key's group, as `sage put -o json` tells it; may be repeated for
+    /// several groups
+    #[arg(long, env = "SAGE_MIN_INDEX", value_name = "GROUP:INDEX", value_delimiter = ',')]
+    min_index: Vec<GroupIndex>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// How fresh what is shown must be.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct FreshArgs {
     /// How fresh it must be
     #[arg(
         long,
@@ -31,13 +44,7 @@ pub(super) struct GetArgs {
         value_enum,
         default_value = "linearizable"
     )]
-    consistency: Level,
-    /// See at least this state of the key's group, as `sage put -o json` tells it; may be repeated for
-    /// several groups
-    #[arg(long, env = "SAGE_MIN_INDEX", value_name = "GROUP:INDEX", value_delimiter = ',')]
-    min_index: Vec<GroupIndex>,
-    #[command(flatten)]
-    remote: RemoteArgs,
+    pub(super) consistency: Level,
 }
 
 /// How fresh a read must be.
@@ -64,7 +71,7 @@ impl From<Level> for Consistency {
 impl GetArgs {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         let options =
-            ReadOptions { consistency: self.consistency.into(), at_least: self.min_index };
+            ReadOptions { consistency: self.fresh.consistency.into(), at_least: self.min_index };
         let found = self.remote.client()?.get_with(&self.key, &options).await?;
         match (&found, self.remote.form.output) {
             (None, Format::Text) => (),

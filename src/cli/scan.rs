@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use crate::cli::Ending;
-use crate::cli::get::Level;
+use crate::cli::get::FreshArgs;
 use crate::cli::output::{Format, print_while_read};
 use crate::cli::remote::RemoteArgs;
 use crate::client::ScanOptions;
@@ -56,15 +56,8 @@ pub(super) struct ScanArgs {
     /// Without the values
     #[arg(long, env = "SAGE_KEYS_ONLY", value_parser = BoolishValueParser::new())]
     keys_only: bool,
-    /// How fresh it must be
-    #[arg(
-        long,
-        env = "SAGE_CONSISTENCY",
-        value_name = "LEVEL",
-        value_enum,
-        default_value = "linearizable"
-    )]
-    consistency: Level,
+    #[command(flatten)]
+    fresh: FreshArgs,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -79,7 +72,7 @@ impl ScanArgs {
             end: self.end,
             reverse: self.reverse,
             keys_only: self.keys_only,
-            consistency: self.consistency.into(),
+            consistency: self.fresh.consistency.into(),
             ..ScanOptions::default()
         };
         let (mut ending, mut cursor) = (Ending::NotFound, None);

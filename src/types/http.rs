@@ -385,7 +385,7 @@ pub struct ShardStatus {
     /// The newest index at which the state of another member is known to have differed from this
     /// replica's; `None` once those that can be compared agree.
     pub differs: Option<Index>,
-    /// How old its state may be, in milliseconds; 0 on a leader.
+    /// How old its state may be, in milliseconds; of a leader, how long ago a quorum followed it.
     pub lag_ms: Option<u64>,
     /// The group's members.
     #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
