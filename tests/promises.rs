@@ -1,6 +1,6 @@
 //! Black-box tests over real `sage` processes: one module for each promise, in its own file.
 //!
-//! They know the command line and the HTTP API and nothing else. All are one binary, so that it
+//! They know the command line, the HTTP API and the Rust client and nothing else. All are one binary, so that it
 //! is linked once and tests run side by side; `cargo test --test promises failover` runs one file.
 //! How they start, wait for and end servers is in `common`.
 
@@ -31,6 +31,7 @@ mod one_group;
 mod planted;
 mod power_off;
 mod quick_start;
+mod recipes;
 mod scan;
 mod scrub;
 mod stopping;

@@ -42,19 +42,24 @@ pub(crate) async fn run(directory: &Path, args: &[&str]) -> Ended {
 
 /// As [`run`], with these environment variables.
 pub(crate) async fn run_with(directory: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
-    let launch = Launch {
+    end_of(Launch {
         name: "command".into(),
         program: sage(),
         args: args.iter().map(ToString::to_string).collect(),
         directory: directory.into(),
         env: env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
-    };
+    })
+    .await
+}
+
+/// Runs a command and waits for its end; it must come soon.
+pub(crate) async fn end_of(launch: Launch) -> Ended {
     let mut command = tokio::process::Command::from(launch.command());
     command.kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().expect("sage can be started");
+    let child = command.spawn().expect("it can be started");
     let output = tokio::time::timeout(SOON, child.wait_with_output()).await;
-    let output = output.unwrap_or_else(|_| panic!("sage {args:?} does not end"));
+    let output = output.unwrap_or_else(|_| panic!("{launch:?} does not end"));
     let output = output.expect("its output can be read");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
