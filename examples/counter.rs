@@ -17,17 +17,17 @@ pub(crate) async fn count(
     event: IdempotencyKey,
 ) -> Result<i64, ClientError> {
     let once = WriteOptions { idempotency_key: Some(event), ..WriteOptions::default() };
-    let mut counted = client.incr(counter, 1, &once).await;
+    let mut answer = client.incr(counter, 1, &once).await;
     for _ in 1..ATTEMPTS_MAX {
-        match &counted {
+        match &answer {
             // It may have counted or not: under the same name it counts once.
             Err(error) if error.outcome() == WriteOutcome::Unknown => {
-                counted = client.incr(counter, 1, &once).await;
+                answer = client.incr(counter, 1, &once).await;
             }
             Ok(_) | Err(_) => break,
         }
     }
-    Ok(counted?.value.unwrap_or_default())
+    Ok(answer?.value.unwrap_or_default())
 }
 
 /// Three events, one of which is reported twice.

@@ -159,10 +159,9 @@ async fn follow(page: &str) -> (Client, (Node, World)) {
 fn shell(directory: &Path, url: &str, steps: &[Step]) -> Launch {
     // As docs/recipes/README.md tells its readers.
     fs::write(directory.join(".curlrc"), "silent\nwrite-out = \"\\n\"\n").expect("written");
-    let mut script = String::from("exec 2>&1\nset -euo pipefail\n");
-    for step in steps {
-        script.push_str(&format!("echo '{MARK}'\n{}", step.commands.replace(PAGE_URL, url)));
-    }
+    let commands = steps.iter().map(|step| step.commands.replace(PAGE_URL, url));
+    let commands: Vec<_> = commands.map(|commands| format!("echo '{MARK}'\n{commands}")).collect();
+    let script = format!("exec 2>&1\nset -euo pipefail\n{}", commands.concat());
     let sage = sage();
     let binaries = sage.parent().expect("it is in a directory").display();
     let path = format!("{binaries}:{}", std::env::var("PATH").unwrap_or_default());
