@@ -113,6 +113,11 @@ bugs! {
     /// condemn itself, and as `differs` in the `/status` of theirs; and as a value that was never
     /// written, from this replica's stale reads and while it leads.
     FlipBit = "flip-bit",
+    /// The transaction in each hundredth entry is applied without its last operation, on every replica
+    /// alike, and answered as if it had been. Breaks: a transaction happens as a whole or not at all.
+    /// Replicas agree, and each key for itself has a history that is right; it shows only where the
+    /// keys of a transaction are read together: in a bank as money that is made or lost.
+    TornTxn = "torn-txn",
 }
 
 /// Whether this bug is planted.
@@ -173,6 +178,11 @@ pub fn flip(bytes: &[u8]) -> Vec<u8> {
         *digit ^= 1;
     }
     flipped
+}
+
+/// For [`Bug::TornTxn`]: whether it strikes the entry with this index, the same on every replica.
+pub const fn tears(index: u64) -> bool {
+    index.is_multiple_of(100)
 }
 
 /// Keeps the thread that writes the log from it for a while.

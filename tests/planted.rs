@@ -353,6 +353,27 @@ mod on {
         assert_eq!(version(&world, group.url()).await, first);
     }
 
+    #[tokio::test]
+    async fn torn_txn_leaves_out_the_last_operation() {
+        let mut world = World::new().await;
+        let group = broken(&mut world, "torn-txn", 1, &[]).await;
+        for number in 0..TRIES {
+            let put = |key| json!({"op": "put", "key": key, "value": number});
+            let body = json!({"then": [put("a"), put("b")]}).to_string().into_bytes();
+            let body = Some(("application/json", body));
+            let url = (group.url(), "/txn");
+            let done = world.http.send(Method::POST, url, &[], body).await.expect("an answer");
+            assert_eq!(done.expect(200).json()["results"][1]["ok"], true);
+            let b = world.http.get(group.url(), "b").await;
+            if b.status != 200 || b.json()["value"] != number {
+                let a = world.http.get(group.url(), "a").await.expect(200).json();
+                assert_eq!(a["value"], number, "the others are carried out");
+                return;
+            }
+        }
+        panic!("every transaction was whole");
+    }
+
     /// Nothing is broken here: what is planted is a disk.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn slow_disk() {

@@ -4,10 +4,12 @@
 //! and the copy takes the state's place only if every operation could be carried out. Of a batch each
 //! operation stands for itself.
 
+use crate::planted::{self, Bug};
 use crate::store::apply::{remove_if_over, unconditional};
 use crate::store::state::{State, WrongShard};
 use crate::types::clock::TimestampMs;
 use crate::types::command::{Outcome, Write};
+use crate::types::ids::Index;
 use crate::types::item::Item;
 use crate::types::key::Key;
 use crate::types::limits::TXN_READ_BYTES_MAX;
@@ -39,13 +41,29 @@ pub(super) fn txn(state: &mut State, txn: &Txn, ts: TimestampMs) -> Outcome {
             let results = ops.iter().map(|op| operation(&mut draft, op, &mut room, ts)).collect();
             match results {
                 Ok(results) => {
-                    *state = draft;
+                    let torn = planted::bug(Bug::TornTxn) && planted::tears(index(state));
+                    *state = if torn { all_but_last(state.clone(), ops, ts) } else { draft };
                     Outcome::Txn(TxnOutcome { succeeded, results })
                 }
                 Err(error) => Outcome::Aborted(error),
             }
         }
     }
+}
+
+/// For [`Bug::TornTxn`]: the state without the last of the operations.
+fn all_but_last(mut state: State, ops: &[Op], ts: TimestampMs) -> State {
+    let mut room = TXN_READ_BYTES_MAX;
+    for op in ops.split_last().map_or(ops, |(_, others)| others) {
+        let done = operation(&mut state, op, &mut room, ts);
+        assert!(done.is_ok(), "it was carried out before: {done:?}");
+    }
+    state
+}
+
+/// The entry that is being applied.
+fn index(state: &State) -> Index {
+    state.applied.map_or(0, |id| id.index)
 }
 
 /// What a transaction or batch that only reads comes to, in a state that stays as it is; `None` if it
