@@ -3,6 +3,8 @@
 //! allow is a broken promise of its own: another status, a body that says something else than its
 //! status, no answer long after the deadline.
 
+pub(crate) mod txn;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use reqwest::header::HeaderMap;
 use reqwest::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use reqwest::{RequestBuilder, StatusCode};
 use sagedb::types::error::WriteOutcome;
-use sagedb::types::http::{ErrorBody, GetBody, HEADER_INDEX, HEADER_LAG, PATH_KV, WriteBody};
+use sagedb::types::http::{
+    ErrorBody, GetBody, HEADER_INDEX, HEADER_LAG, PATH_KV, PATH_TXN, WriteBody,
+};
 
 /// What each request asks the server to keep to.
 const DEADLINE: &str = "2s";
@@ -24,12 +28,15 @@ pub(crate) struct Server {
     pub(crate) name: Arc<str>,
     /// Its `/kv`.
     kv: String,
+    /// Its `/txn`.
+    txn: String,
 }
 
 impl Server {
     /// The server at `url`.
     pub(crate) fn new(name: &str, url: &str) -> Self {
-        Self { name: name.into(), kv: format!("{url}{PATH_KV}") }
+        let (kv, txn) = (format!("{url}{PATH_KV}"), format!("{url}{PATH_TXN}"));
+        Self { name: name.into(), kv, txn }
     }
 }
 
@@ -250,9 +257,17 @@ fn may_refuse(status: StatusCode) -> bool {
 
 /// The group that an answer says that it comes from.
 fn group(headers: &HeaderMap) -> Option<Arc<str>> {
-    let index = headers.get(HEADER_INDEX)?.to_str().ok()?;
-    let (group, index) = index.rsplit_once(':')?;
-    index.parse::<u64>().is_ok().then(|| group.into())
+    Some(position(headers)?.0.into())
+}
+
+/// Where in the group's log.
+fn index(headers: &HeaderMap) -> Option<u64> {
+    Some(position(headers)?.1)
+}
+
+fn position(headers: &HeaderMap) -> Option<(&str, u64)> {
+    let (group, index) = headers.get(HEADER_INDEX)?.to_str().ok()?.rsplit_once(':')?;
+    Some((group, index.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The history in Jepsen's form, one map a line, so that other checkers can judge it, too.
 //!
 //! Operations are as Jepsen's own workloads write them: `:read`, `:write` and `:cas` with the value
-//! `[key value]` (an independent key), or transactions of `:append` and `:r` for Elle. A fault is
+//! `[key value]` (an independent key), or transactions of `:append` and `:r` for Elle. A bank is an
+//! independent key, too: it reads as a map of balances, and a `:transfer` has those that it writes. A fault is
 //! two `:info` events of the process `:nemesis`, `:start` and `:stop`, among the others by time.
 //!
 //! What differs: a key without a value reads as `0`, because `nil` means *not known* to Knossos, and
@@ -116,6 +117,7 @@ fn register(event: &Event) -> (&'static str, String) {
         Action::Write | Action::Delete => "write",
         Action::Cas => "cas",
         Action::Append => "append",
+        Action::Transfer => "transfer",
     };
     let value = if event.f == Action::Delete { "0".into() } else { plain(&event.value) };
     (f, format!("[{} {value}]", string(&event.key)))
@@ -129,7 +131,7 @@ fn transaction(event: &Event) -> (&'static str, String) {
         Action::LeaseRead => "lease-read",
         Action::StaleRead => "stale-read",
         // None of them is an operation on a list: nothing that Elle would take for one.
-        Action::Write | Action::Delete | Action::Cas => return register(event),
+        Action::Write | Action::Delete | Action::Cas | Action::Transfer => return register(event),
     };
     let value = match (&event.value, event.f) {
         (value, Action::Append) => format!("[[:append {key} {}]]", plain(value)),
@@ -149,8 +151,18 @@ fn plain(value: &Value) -> String {
             let numbers: Vec<String> = list.iter().map(u64::to_string).collect();
             format!("[{}]", numbers.join(" "))
         }
+        Value::Transfer { puts, .. } => balances(puts.iter().map(|put| (put.account, put.balance))),
+        Value::Bank { accounts } => {
+            balances(accounts.iter().enumerate().map(|(at, one)| (at, one.balance)))
+        }
         Value::Foreign { foreign } => string(foreign),
     }
+}
+
+/// Accounts with their balances.
+fn balances(accounts: impl Iterator<Item = (usize, i64)>) -> String {
+    let pairs: Vec<String> = accounts.map(|(at, balance)| format!("{at} {balance}")).collect();
+    format!("{{{}}}", pairs.join(", "))
 }
 
 /// A string that stays on its line.
@@ -178,6 +190,7 @@ fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{Account, Put};
     use crate::nemesis::FaultKind;
 
     fn event(stage: Stage, f: Action, value: Value) -> Event {
@@ -265,6 +278,19 @@ mod tests {
                 r#":stale-read ["k" "x\ty"]"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_bank_is_a_map_of_balances() {
+        let put = |account, balance| Put { account, after: 1, balance, version: None };
+        let account = |balance| Account { balance, by: 1, version: 3 };
+        let transfer = Value::Transfer { id: 7, puts: vec![put(2, 60), put(0, 140)] };
+        let history = [
+            event(Stage::Ok, Action::Transfer, transfer),
+            event(Stage::Ok, Action::Read, Value::Bank { accounts: vec![account(9), account(-1)] }),
+        ];
+        let expected = [r#":transfer ["k" {2 60, 0 140}]"#, r#":read ["k" {0 9, 1 -1}]"#];
+        assert_eq!(values(&history), expected);
     }
 
     #[test]

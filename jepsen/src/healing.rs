@@ -10,12 +10,13 @@ use sagedb::types::http::{Role, ShardStatus};
 use tokio::task::JoinSet;
 
 use crate::checker::{Anomaly, Kind};
+use crate::client::txn::Answered;
 use crate::client::{Body, Client, Condition, Freshness, Server, Unread, Written};
 use crate::cluster::{Cluster, group_name};
 use crate::history::{Action, Event, Recorder, Stage, Value};
-use crate::workload::Servers;
 use crate::workload::actor::bad_answer;
 use crate::workload::value::{list_of, number_of};
+use crate::workload::{Servers, bank};
 
 /// How long a healed cluster may take until every write succeeds.
 const SERVES_MAX: Duration = Duration::from_secs(5);
@@ -163,6 +164,15 @@ async fn final_read(
         error: None,
     };
     recorder.record(event.clone());
+    if bank::is_bank(key) {
+        let answered = client.txn(server, &bank::look_at(key)).await;
+        if let Answered::Bad(reason) = &answered {
+            recorder.saw(bad_answer(server, key, reason));
+        }
+        event.ended(answered, bank::accounts_of);
+        recorder.record(event.clone());
+        return event.error.map_or(Ok(()), Err);
+    }
     let read = client.read(server, key, Freshness::Linearizable).await;
     if let Err(Unread::Bad(reason)) = &read {
         recorder.saw(bad_answer(server, key, reason));

@@ -41,7 +41,9 @@ pub(crate) enum Action {
     Cas,
     /// Adds a number to the end of a list, if the list is still the one that was read.
     Append,
-    /// Reads a key, linearizable.
+    /// Moves money between accounts of a bank in one transaction, or opens the bank.
+    Transfer,
+    /// Reads a key, linearizable; of a bank all accounts in one transaction.
     Read,
     /// Reads a key from the leader, who trusts its lease.
     LeaseRead,
@@ -68,11 +70,48 @@ pub(crate) enum Value {
     },
     /// A list that was read.
     List(Vec<u64>),
+    /// What a transfer writes.
+    Transfer {
+        /// Which it is, of all transfers of the run; never 0.
+        id: u64,
+        /// One for each account that it changes.
+        puts: Vec<Put>,
+    },
+    /// All accounts of a bank, as of one moment.
+    Bank {
+        /// In the order of their names.
+        accounts: Vec<Account>,
+    },
     /// Something that nobody ever wrote to that key.
     Foreign {
         /// As it was read.
         foreign: String,
     },
+}
+
+/// What a transfer writes to one account, which must be as it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Put {
+    /// Which account.
+    pub(crate) account: usize,
+    /// The transfer whose balance is replaced; 0 for none.
+    pub(crate) after: u64,
+    /// What is there then.
+    pub(crate) balance: i64,
+    /// The version of the account then, from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u64>,
+}
+
+/// What was read of one account; all of it 0 if there is nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// What it holds.
+    pub(crate) balance: i64,
+    /// The transfer that wrote it.
+    pub(crate) by: u64,
+    /// The version of its key.
+    pub(crate) version: u64,
 }
 
 /// A beginning or an end.
@@ -263,7 +302,7 @@ impl Action {
     /// Whether it may change anything.
     pub(crate) fn is_write(self) -> bool {
         match self {
-            Self::Write | Self::Delete | Self::Cas | Self::Append => true,
+            Self::Write | Self::Delete | Self::Cas | Self::Append | Self::Transfer => true,
             Self::Read | Self::LeaseRead | Self::StaleRead | Self::FinalRead => false,
         }
     }

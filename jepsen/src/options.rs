@@ -53,6 +53,8 @@ pub(crate) enum Workload {
     Stale,
     /// Lists that grow by read-modify-write under a condition.
     ListAppend,
+    /// Money that transactions move between accounts: none is made or lost.
+    Bank,
 }
 
 /// What breaks the cluster.

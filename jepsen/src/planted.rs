@@ -131,6 +131,12 @@ const ALL: &[Planted] = &[
         target: Target::Leader,
         ..PLANTED
     },
+    Planted {
+        name: "torn-txn",
+        shows_as: &[Kind::BankBroken],
+        workload: Workload::Bank,
+        ..PLANTED
+    },
 ];
 
 /// Whether the server called `server` has this bug when a run has it.

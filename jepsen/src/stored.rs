@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::history::{Action, Stage, Value};
+    use crate::history::{Account, Action, Put, Stage, Value};
     use crate::nemesis::{FaultKind, Hold};
     use crate::page::synthetic;
 
@@ -189,8 +189,27 @@ mod tests {
             any::<u64>().prop_map(Value::Number),
             any::<(u64, u64)>().prop_map(|(from, to)| Value::Cas { from, to }),
             proptest::collection::vec(any::<u64>(), 0..5).prop_map(Value::List),
+            (any::<u64>(), proptest::collection::vec(put(), 0..3))
+                .prop_map(|(id, puts)| Value::Transfer { id, puts }),
+            proptest::collection::vec(account(), 0..3)
+                .prop_map(|accounts| Value::Bank { accounts }),
             text().prop_map(|foreign| Value::Foreign { foreign }),
         ]
+    }
+
+    fn put() -> impl Strategy<Value = Put> {
+        let fields = any::<(usize, u64, i64, Option<u64>)>();
+        fields.prop_map(|(account, after, balance, version)| Put {
+            account,
+            after,
+            balance,
+            version,
+        })
+    }
+
+    fn account() -> impl Strategy<Value = Account> {
+        let fields = any::<(i64, u64, u64)>();
+        fields.prop_map(|(balance, by, version)| Account { balance, by, version })
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -202,6 +221,7 @@ mod tests {
             Action::Delete,
             Action::Cas,
             Action::Append,
+            Action::Transfer,
             Action::Read,
             Action::LeaseRead,
             Action::StaleRead,

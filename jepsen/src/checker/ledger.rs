@@ -83,7 +83,7 @@ impl Checker {
                     }
                 }
             }
-            Action::Delete | Action::Cas | Action::Append => {
+            Action::Delete | Action::Cas | Action::Append | Action::Transfer => {
                 panic!("a ledger is only written and read: {event:?}")
             }
         }
@@ -144,7 +144,11 @@ impl Checker {
                 let detail = format!("read {text:?}");
                 return self.report(Kind::ForeignValue, event, &detail, &[floor.at]);
             }
-            Value::None | Value::Cas { .. } | Value::List(_) => {
+            Value::None
+            | Value::Cas { .. }
+            | Value::List(_)
+            | Value::Transfer { .. }
+            | Value::Bank { .. } => {
                 panic!("a read that succeeded has a number: {event:?}")
             }
         };

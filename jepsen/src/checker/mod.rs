@@ -1,5 +1,6 @@
 //! Decides from a history alone whether a promise was broken. Pure: no clock, no network.
 
+pub(crate) mod bank;
 pub(crate) mod ledger;
 pub(crate) mod lists;
 pub(crate) mod owners;
@@ -55,6 +56,9 @@ pub(crate) enum Kind {
     VersionReused,
     /// A list lost, doubled or reordered what was added to it.
     ListBroken,
+    /// A bank has more or less money than was paid in, or shows a part of a transfer, or one in the
+    /// place of another.
+    BankBroken,
     /// Two groups served the same key.
     TwoOwners,
     /// Replicas of a group have applied the same entries and differ.
@@ -82,6 +86,7 @@ impl Kind {
             Self::AppliedTwice => "applied twice",
             Self::VersionReused => "version reused",
             Self::ListBroken => "list broken",
+            Self::BankBroken => "bank broken",
             Self::TwoOwners => "two owners",
             Self::ReplicasDiffer => "replicas differ",
             Self::StateWentBack => "state went back",
@@ -116,24 +121,31 @@ pub(crate) struct Online {
     owners: owners::Checker,
     /// Only for workloads with one writer a key.
     ledger: Option<ledger::Checker>,
+    sums: bank::Sums,
 }
 
 impl Online {
     /// Those for `workload`.
     pub(crate) fn new(workload: Workload) -> Self {
         let ledger = match workload {
-            Workload::Register | Workload::ListAppend => None,
+            Workload::Register | Workload::ListAppend | Workload::Bank => None,
             Workload::Ledger | Workload::Lease | Workload::Stale => {
                 Some(ledger::Checker::default())
             }
         };
-        Self { versions: versions::Checker::default(), owners: owners::Checker::default(), ledger }
+        Self {
+            versions: versions::Checker::default(),
+            owners: owners::Checker::default(),
+            ledger,
+            sums: bank::Sums::default(),
+        }
     }
 
     /// Takes in the next event, the `at`-th of the history.
     pub(crate) fn observe(&mut self, at: usize, event: &Event) {
         self.versions.observe(at, event);
         self.owners.observe(at, event);
+        self.sums.observe(at, event);
         if let Some(ledger) = &mut self.ledger {
             ledger.observe(at, event);
         }
@@ -143,6 +155,7 @@ impl Online {
     pub(crate) fn found(&self) -> usize {
         self.versions.anomalies().len()
             + self.owners.anomalies().len()
+            + self.sums.anomalies().len()
             + self.ledger.as_ref().map_or(0, |ledger| ledger.anomalies().len())
     }
 }
@@ -156,11 +169,13 @@ pub(crate) fn check(workload: Workload, history: &[Event]) -> Checked {
     let mut checked = match workload {
         Workload::Register => register::check(history),
         Workload::ListAppend => lists::check(history),
+        Workload::Bank => bank::check(history),
         Workload::Ledger | Workload::Lease | Workload::Stale => Checked::default(),
     };
     checked.unread = unread(history);
     checked.anomalies.extend_from_slice(online.versions.anomalies());
     checked.anomalies.extend_from_slice(online.owners.anomalies());
+    checked.anomalies.extend_from_slice(online.sums.anomalies());
     if let Some(ledger) = &online.ledger {
         checked.anomalies.extend_from_slice(ledger.anomalies());
     }

@@ -105,9 +105,12 @@ impl Checker {
 /// What the key held when it had the version of the answer; 0 for nothing.
 fn number(event: &Event) -> u64 {
     match &event.value {
-        Value::Number(number) | Value::Cas { to: number, .. } => *number,
+        Value::Number(number)
+        | Value::Cas { to: number, .. }
+        | Value::Transfer { id: number, .. } => *number,
         Value::List(list) => list.last().copied().unwrap_or(0),
-        Value::None | Value::Foreign { .. } => 0,
+        // Of a bank the version is the place in the log, where no transfer needs to stand.
+        Value::None | Value::Bank { .. } | Value::Foreign { .. } => 0,
     }
 }
 

@@ -15,7 +15,7 @@ const report = (() => {
     coordinator: "#8273d6", restart: "#4f9a56", wipe: "#b4558f", corrupt: "#98942f", clock: "#9a7b6a",
   };
   const actions = {
-    read: "#8cc3ea", write: "#2f7fca", cas: "#2a9d8f", delete: "#7a8794", append: "#5b8e3e",
+    read: "#8cc3ea", write: "#2f7fca", cas: "#2a9d8f", delete: "#7a8794", append: "#5b8e3e", transfer: "#b0722e",
     "lease-read": "#b6d7a8", "stale-read": "#c3b1e1", "final-read": "#c9ced4",
   };
   const ink = () => dark.matches

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use crate::history::{Action, Event, Stage, Value};
+use crate::history::{Account, Action, Event, Put, Stage, Value};
+use crate::workload::bank;
 
 /// Characters of a value beside a point or in a bar.
 const LABEL_CHARS_MAX: usize = 40;
@@ -111,6 +112,7 @@ pub(crate) fn action(f: Action) -> &'static str {
         Action::Delete => "delete",
         Action::Cas => "cas",
         Action::Append => "append",
+        Action::Transfer => "transfer",
         Action::Read => "read",
         Action::LeaseRead => "lease-read",
         Action::StaleRead => "stale-read",
@@ -121,7 +123,7 @@ pub(crate) fn action(f: Action) -> &'static str {
 /// Whether it changes nothing.
 pub(crate) fn is_read(f: Action) -> bool {
     match f {
-        Action::Write | Action::Delete | Action::Cas | Action::Append => false,
+        Action::Write | Action::Delete | Action::Cas | Action::Append | Action::Transfer => false,
         Action::Read | Action::LeaseRead | Action::StaleRead | Action::FinalRead => true,
     }
 }
@@ -133,6 +135,12 @@ fn short(value: &Value) -> String {
             let tail: Vec<String> =
                 list[list.len() - LABEL_LIST..].iter().map(u64::to_string).collect();
             format!("[… {}] ({})", tail.join(" "), list.len())
+        }
+        // Who wrote what is in the table.
+        Value::Bank { accounts } => {
+            let balances: Vec<String> =
+                accounts.iter().map(|one| one.balance.to_string()).collect();
+            balances.join(" ")
         }
         value => full(value),
     }
@@ -148,6 +156,16 @@ pub(crate) fn full(value: &Value) -> String {
         Value::List(list) => {
             let numbers: Vec<String> = list.iter().map(u64::to_string).collect();
             format!("[{}]", numbers.join(" "))
+        }
+        Value::Transfer { id, puts } => {
+            let put = |put: &Put| format!("{} {}", bank::letter(put.account), put.balance);
+            format!("{id}: {}", puts.iter().map(put).collect::<Vec<_>>().join(", "))
+        }
+        Value::Bank { accounts } => {
+            let account = |(at, one): (usize, &Account)| {
+                format!("{} {} (by {})", bank::letter(at), one.balance, one.by)
+            };
+            accounts.iter().enumerate().map(account).collect::<Vec<_>>().join(", ")
         }
         Value::Foreign { foreign } => format!("foreign {foreign:?}"),
     }
@@ -217,6 +235,11 @@ mod tests {
         assert_eq!(clip("añb", 3), "añb");
         assert_eq!(short(&Value::List(vec![1, 2, 3, 4, 5])), "[… 2 3 4 5] (5)");
         assert_eq!(full(&Value::Cas { from: 3, to: 4 }), "3 → 4");
+        let put = Put { account: 1, after: 2, balance: 40, version: None };
+        assert_eq!(full(&Value::Transfer { id: 7, puts: vec![put, put] }), "7: b 40, b 40");
+        let accounts = vec![Account { balance: 60, by: 2, version: 5 }, Account::default()];
+        let bank = Value::Bank { accounts };
+        assert_eq!((full(&bank), short(&bank)), ("a 60 (by 2), b 0 (by 0)".into(), "60 0".into()));
         assert_eq!([grouped(7), grouped(1000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
         assert_eq!([milliseconds(9_999), milliseconds(61_250)], ["9999 ms", "61.2 s"]);
     }

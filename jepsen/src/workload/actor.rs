@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::checker::{Anomaly, Kind};
+use crate::client::txn::{Answered, Done, Txn};
 use crate::client::{Body, Client, Condition, Freshness, Server, Unread, Written};
 use crate::history::{Action, Event, Recorder, Stage, Value};
 use crate::workload::Servers;
@@ -128,8 +129,8 @@ impl Actor {
             Action::LeaseRead => Freshness::Lease,
             Action::StaleRead => Freshness::Stale,
             Action::Read | Action::FinalRead => Freshness::Linearizable,
-            Action::Write | Action::Delete | Action::Cas | Action::Append => {
-                unreachable!("{f:?} is no read")
+            Action::Write | Action::Delete | Action::Cas | Action::Append | Action::Transfer => {
+                unreachable!("{f:?} is no read of a key")
             }
         };
         let mut event = self.event(server, f, key, Value::None);
@@ -157,6 +158,30 @@ impl Actor {
         read
     }
 
+    /// Sends a transaction, and takes it down as `f`, which begins with `value` and ends with what
+    /// `shown` makes of its answer. One whose conditions did not hold has failed, and shows what it
+    /// read.
+    pub(crate) async fn txn(
+        &mut self,
+        server: &Server,
+        (f, key): (Action, &Arc<str>),
+        (value, txn): (Value, &Txn),
+        shown: impl Fn(&Done) -> Value,
+    ) -> (Stage, Value) {
+        let mut event = self.event(server, f, key, value);
+        self.recorder.record(event.clone());
+        let answered = self.client.txn(server, txn).await;
+        if let Answered::Bad(reason) = &answered {
+            self.recorder.saw(bad_answer(server, key, reason));
+        }
+        event.ended(answered, shown);
+        if event.stage == Stage::Info {
+            self.process += u32::from(self.clients);
+        }
+        self.recorder.record(event.clone());
+        (event.stage, event.value)
+    }
+
     fn event(&self, server: &Server, f: Action, key: &Arc<str>, value: Value) -> Event {
         Event {
             time: 0,
@@ -171,6 +196,30 @@ impl Actor {
             group: None,
             lag_ms: None,
             error: None,
+        }
+    }
+}
+
+impl Event {
+    /// Makes the beginning of a transaction its end.
+    pub(crate) fn ended(&mut self, answered: Answered, shown: impl Fn(&Done) -> Value) {
+        match answered {
+            Answered::Done(done) => {
+                self.stage = if done.succeeded { Stage::Ok } else { Stage::Fail };
+                self.error = (!done.succeeded).then(|| "a condition did not hold".into());
+                self.value = shown(&done);
+                self.version = Some(done.index);
+                self.group = Some(done.group);
+            }
+            Answered::Failed(reason) => {
+                self.stage = Stage::Fail;
+                self.error = Some(reason);
+            }
+            // What only reads and was answered badly had no effect either way.
+            Answered::Unknown(reason) | Answered::Bad(reason) => {
+                self.stage = if self.f.is_write() { Stage::Info } else { Stage::Fail };
+                self.error = Some(reason);
+            }
         }
     }
 }

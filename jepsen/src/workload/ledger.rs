@@ -35,7 +35,9 @@ impl Reads {
     /// Those of a workload.
     pub(crate) fn of(workload: Workload) -> Self {
         match workload {
-            Workload::Register | Workload::Ledger | Workload::ListAppend => Self::Linearizable,
+            Workload::Register | Workload::Ledger | Workload::ListAppend | Workload::Bank => {
+                Self::Linearizable
+            }
             Workload::Lease => Self::Lease,
             Workload::Stale => Self::Stale,
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod actor;
 mod append;
+pub(crate) mod bank;
 mod ledger;
 mod register;
 pub(crate) mod value;
@@ -42,6 +43,8 @@ pub(crate) enum Worker {
     Ledger(ledger::Worker),
     /// Lists that grow.
     Append(append::Worker),
+    /// Money that moves.
+    Bank(bank::Worker),
 }
 
 /// All clients of a run.
@@ -53,6 +56,7 @@ pub(crate) fn workers(
     let clients = options.clients;
     let registers = Arc::new(register::Keys::new());
     let lists = Arc::new(append::Keys::new());
+    let banks = Arc::new(bank::Banks::new(options.groups));
     let board = Arc::new(ledger::Board::new(clients));
     let workers = (0..clients).map(|id| {
         let actor = Actor::new((id, clients), options.seed, servers, recorder)?;
@@ -65,6 +69,7 @@ pub(crate) fn workers(
                 Worker::Ledger(ledger::Worker::new(actor, Arc::clone(&board), reads))
             }
             Workload::ListAppend => Worker::Append(append::Worker::new(actor, Arc::clone(&lists))),
+            Workload::Bank => Worker::Bank(bank::Worker::new(actor, Arc::clone(&banks))),
         })
     });
     workers.collect()
@@ -78,6 +83,7 @@ impl Worker {
                 Self::Register(worker) => worker.step().await,
                 Self::Ledger(worker) => worker.step().await,
                 Self::Append(worker) => worker.step().await,
+                Self::Bank(worker) => worker.step().await,
             };
             let pause = self.actor().rng.random_range(Duration::ZERO..=PAUSE_MAX);
             let pause = if succeeded { pause } else { pause + PAUSE_FAILED };
@@ -90,6 +96,7 @@ impl Worker {
             Self::Register(worker) => &mut worker.actor,
             Self::Ledger(worker) => &mut worker.actor,
             Self::Append(worker) => &mut worker.actor,
+            Self::Bank(worker) => &mut worker.actor,
         }
     }
 }
