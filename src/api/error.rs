@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
+use crate::types::code::Code;
 use crate::types::error::Error;
 use crate::types::http::{CONTENT_JSON, ErrorBody, UPGRADE_PROTOCOL};
 
@@ -99,7 +100,7 @@ pub(super) fn upgrade_required() -> Response {
             "this path speaks {UPGRADE_PROTOCOL} only; send Connection: upgrade and \
              Upgrade: {UPGRADE_PROTOCOL}"
         ),
-        code: "upgrade_required".into(),
+        code: Code::UpgradeRequired.as_str().into(),
         outcome: None,
         epoch: None,
         version: None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 
+use crate::api::accepted::{BY, CONSISTENCY, CURSOR, KEY, LIMIT, RAW, TIMEOUT, TTL};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::key::Key;
@@ -18,34 +19,6 @@ use crate::types::limits::{
 };
 use crate::types::scan::Cursor;
 use crate::types::units::parse_duration;
-
-/// The key.
-pub(super) const KEY: &str = "key";
-/// How long the request may take.
-pub(super) const TIMEOUT: &str = "timeout";
-/// How fresh a read must be.
-pub(super) const CONSISTENCY: &str = "consistency";
-/// Whether a read answers with the bare value.
-pub(super) const RAW: &str = "raw";
-
-/// What each key of a scan starts with.
-pub(super) const PREFIX: &str = "prefix";
-/// The first key of a scan.
-pub(super) const START: &str = "start";
-/// The key that a scan ends before.
-pub(super) const END: &str = "end";
-/// How many keys a page has.
-pub(super) const LIMIT: &str = "limit";
-/// Whether a scan goes from the last key down.
-pub(super) const REVERSE: &str = "reverse";
-/// Whether a page comes without values.
-pub(super) const KEYS_ONLY: &str = "keys_only";
-/// Where the page before ended.
-pub(super) const CURSOR: &str = "cursor";
-/// How long a value lasts.
-pub(super) const TTL: &str = "ttl";
-/// How much is added to a counter.
-pub(super) const BY: &str = "by";
 
 /// The most characters of a parameter's name that an error repeats.
 const NAME_CHARS_SHOWN: usize = 64;

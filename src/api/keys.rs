@@ -12,10 +12,9 @@ use axum::response::Response;
 use tokio::time::timeout_at;
 
 use crate::api::Kv;
+use crate::api::accepted::{self, END, KEYS_ONLY, PREFIX, REVERSE, START};
 use crate::api::error::{About, json, plain, refuse};
-use crate::api::extract::{
-    CONSISTENCY, CURSOR, END, KEYS_ONLY, LIMIT, PREFIX, Query, REVERSE, START, TIMEOUT, with_margin,
-};
+use crate::api::extract::{Query, with_margin};
 use crate::api::headers::unconditional;
 use crate::api::routes::Shared;
 use crate::types::deadline::Deadline;
@@ -36,8 +35,7 @@ pub(super) async fn list<K: Kv>(
 }
 
 async fn try_list<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let accepted = [PREFIX, START, END, LIMIT, REVERSE, KEYS_ONLY, CURSOR, CONSISTENCY, TIMEOUT];
-    let query = Query::parse(request.uri(), &accepted)?;
+    let query = Query::parse(request.uri(), accepted::GET_KEYS)?;
     unconditional(request.headers())?;
     let (deadline, consistency, limit) = (query.deadline()?, query.consistency()?, query.limit()?);
     let (reverse, keys_only) = (query.flag(REVERSE)?, query.flag(KEYS_ONLY)?);
@@ -70,7 +68,7 @@ pub(super) async fn count<K: Kv>(
 }
 
 async fn try_count<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[PREFIX, CONSISTENCY, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::COUNT)?;
     unconditional(request.headers())?;
     let (deadline, consistency) = (query.deadline()?, query.consistency()?);
     let span = Span::of_prefix(query.bound(PREFIX)?.as_bytes());
@@ -92,7 +90,7 @@ pub(super) async fn delete<K: Kv>(
 }
 
 async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[PREFIX, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::DELETE_KEYS)?;
     unconditional(request.headers())?;
     let deadline = query.deadline()?;
     let prefix = query.given(PREFIX, "required, so that nobody deletes all keys by accident")?;

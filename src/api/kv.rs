@@ -14,9 +14,10 @@ use axum::response::Response;
 use tokio::time::timeout_at;
 
 use crate::api::Kv;
+use crate::api::accepted;
 use crate::api::body;
 use crate::api::error::{About, json, not_modified, plain, refuse};
-use crate::api::extract::{BY, CONSISTENCY, KEY, Query, RAW, TIMEOUT, TTL, with_margin};
+use crate::api::extract::{Query, with_margin};
 use crate::api::headers::{at_least, condition, idempotency_key, unless, value_kind};
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
@@ -38,7 +39,7 @@ pub(super) async fn put<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Re
 }
 
 async fn try_put<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[KEY, TTL, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::LASTING)?;
     let (key, deadline, ttl_ms) = (query.key()?, query.deadline()?, query.ttl_ms()?);
     let condition = condition(request.headers())?;
     let once = idempotency_key(request.headers())?.map(Once::Key);
@@ -83,7 +84,7 @@ pub(super) async fn incr<K: Kv>(
 }
 
 async fn try_incr<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[KEY, BY, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::INCR)?;
     let (key, deadline, by) = (query.key()?, query.deadline()?, query.by()?);
     let condition = condition(request.headers())?;
     let once = idempotency_key(request.headers())?.map(Once::Key);
@@ -95,7 +96,7 @@ async fn try_incr<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respons
 }
 
 async fn try_touch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[KEY, TTL, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::LASTING)?;
     let (key, deadline, ttl_ms) = (query.key()?, query.deadline()?, query.new_ttl_ms()?);
     let condition = condition(request.headers())?;
     let once = idempotency_key(request.headers())?.map(Once::Key);
@@ -115,7 +116,7 @@ pub(super) async fn delete<K: Kv>(
 }
 
 async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[KEY, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::ONE_KEY)?;
     let (key, deadline) = (query.key()?, query.deadline()?);
     let condition = condition(request.headers())?;
     let once = idempotency_key(request.headers())?.map(Once::Key);
@@ -134,7 +135,7 @@ pub(super) async fn get<K: Kv>(State(shared): State<Arc<Shared<K>>>, request: Re
 }
 
 async fn try_get<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response, Error> {
-    let query = Query::parse(request.uri(), &[KEY, RAW, CONSISTENCY, TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::GET_KV)?;
     let (key, deadline) = (query.key()?, query.deadline()?);
     let (raw, consistency) = (query.raw()?, query.consistency()?);
     let (unless, at_least) = (unless(request.headers())?, at_least(request.headers())?);

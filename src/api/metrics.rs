@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::api::accepted;
 use crate::api::error::{About, plain, refuse};
 use crate::api::extract::Query;
 use crate::api::routes::Shared;
@@ -42,7 +43,7 @@ pub(super) async fn of_coordinator<C: CoordinatorFace>(
 }
 
 fn answer(uri: &Uri, collect: impl FnOnce() -> Metrics) -> Response {
-    let text = Query::parse(uri, &[]).and_then(|_| {
+    let text = Query::parse(uri, accepted::NONE).and_then(|_| {
         let mut text = String::new();
         let encoded = encode(&mut text, &collect().0);
         encoded.map(|()| text).map_err(|error| Error::unavailable(error.to_string()))

@@ -7,6 +7,7 @@
 //! ```text
 //! routes   which path has which methods; unknown ones answer in JSON too
 //! extract  the query, strictly: unknown or repeated parameters are refused, never ignored
+//! accepted which parameters each operation has
 //! headers  conditions, names of writes, positions, likewise
 //! body     the value, bounded in bytes and time
 //! kv       the handlers of one key: Kv::call within the deadline, and its reply as HTTP
@@ -14,6 +15,7 @@
 //! metrics  /metrics
 //! txn      /txn and /batch: Kv::call and Kv::batch
 //! status   /health /ready /status /stats /cluster /route
+//! openapi  /openapi.json and /docs: all of this, described; a router that serves more does not start
 //! upgrade  /rpc: from HTTP to our own framed protocol
 //! error    every error as JSON, with what it says about a write
 //! ```
@@ -24,6 +26,7 @@
 //!
 //! Knows neither Raft nor the ring, opens no socket and holds no state but two budgets.
 
+mod accepted;
 mod body;
 mod error;
 mod extract;
@@ -31,6 +34,7 @@ mod headers;
 mod keys;
 mod kv;
 mod metrics;
+mod openapi;
 mod routes;
 mod status;
 mod txn;

@@ -7,22 +7,25 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::{Method, Uri};
 use axum::middleware::map_request;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::body::let_run_out;
 use crate::api::error::About;
+use crate::api::openapi::{self, Documents, Method as Described, Served};
 use crate::api::{CoordinatorFace, Kv, ShardFace};
 use crate::api::{error, keys, kv, metrics, status, txn, upgrade};
 use crate::rpc;
 use crate::types::error::Error;
 use crate::types::http::{
-    PATH_BATCH, PATH_CLUSTER, PATH_COUNT, PATH_HEALTH, PATH_INCR, PATH_KEYS, PATH_KV, PATH_METRICS,
-    PATH_READY, PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS, PATH_TOUCH, PATH_TXN,
+    PATH_BATCH, PATH_CLUSTER, PATH_COUNT, PATH_DOCS, PATH_HEALTH, PATH_INCR, PATH_KEYS, PATH_KV,
+    PATH_METRICS, PATH_OPENAPI, PATH_READY, PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS,
+    PATH_TOUCH, PATH_TXN,
 };
 use crate::types::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SCANS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT,
@@ -111,29 +114,27 @@ pub fn shard_router<S: ShardFace, R: rpc::Service>(
     options: Options,
     rpc: Rpc<R>,
 ) -> Router {
-    let router = Router::new()
-        .route(PATH_HEALTH, get(status::shard_health))
-        .route(PATH_READY, get(status::shard_ready::<S>))
-        .route(PATH_STATUS, get(status::status::<S>))
-        .route(PATH_STATS, get(status::status::<S>))
-        .route(PATH_METRICS, get(metrics::of_shard::<S>))
-        .merge(kv_routes::<S>())
-        .with_state(Shared::new(face, options))
-        .merge(Router::new().route(PATH_RPC, get(upgrade::upgrade::<R>)).with_state(rpc));
-    finish(router)
+    let routes = kv_routes::<S>()
+        .get(PATH_HEALTH, status::shard_health)
+        .get(PATH_READY, status::shard_ready::<S>)
+        .get(PATH_STATUS, status::status::<S>)
+        .get(PATH_STATS, status::status::<S>)
+        .get(PATH_METRICS, metrics::of_shard::<S>)
+        .with_state(Shared::new(face, options));
+    let rpc = Routes::default().get(PATH_RPC, upgrade::upgrade::<R>).with_state(rpc);
+    finish(routes.merge(rpc).described())
 }
 
 /// The HTTP face of a coordinator.
 pub fn coordinator_router<C: CoordinatorFace>(face: Arc<C>, options: Options) -> Router {
-    let router = Router::new()
-        .route(PATH_HEALTH, get(status::coordinator_health))
-        .route(PATH_READY, get(status::coordinator_ready::<C>))
-        .route(PATH_ROUTE, get(status::route::<C>))
-        .route(PATH_CLUSTER, get(status::cluster::<C>))
-        .route(PATH_METRICS, get(metrics::of_coordinator::<C>))
-        .merge(kv_routes::<C>())
+    let routes = kv_routes::<C>()
+        .get(PATH_HEALTH, status::coordinator_health)
+        .get(PATH_READY, status::coordinator_ready::<C>)
+        .get(PATH_ROUTE, status::route::<C>)
+        .get(PATH_CLUSTER, status::cluster::<C>)
+        .get(PATH_METRICS, metrics::of_coordinator::<C>)
         .with_state(Shared::new(face, options));
-    finish(router)
+    finish(routes.described())
 }
 
 /// The HTTP face of a process that can't serve yet: alive, not ready, and every other request is
@@ -149,15 +150,72 @@ pub fn refusing_router(reason: String) -> Router {
     .fallback(refuse)
 }
 
-fn kv_routes<K: Kv>() -> Router<Arc<Shared<K>>> {
-    Router::new()
-        .route(PATH_KV, get(kv::get::<K>).put(kv::put::<K>).delete(kv::delete::<K>))
-        .route(PATH_TOUCH, post(kv::touch::<K>))
-        .route(PATH_INCR, post(kv::incr::<K>))
-        .route(PATH_TXN, post(txn::txn::<K>))
-        .route(PATH_BATCH, post(txn::batch::<K>))
-        .route(PATH_KEYS, get(keys::list::<K>).delete(keys::delete::<K>))
-        .route(PATH_COUNT, get(keys::count::<K>))
+fn kv_routes<K: Kv>() -> Routes<Arc<Shared<K>>> {
+    Routes::default()
+        .get(PATH_KV, kv::get::<K>)
+        .put(PATH_KV, kv::put::<K>)
+        .delete(PATH_KV, kv::delete::<K>)
+        .post(PATH_TOUCH, kv::touch::<K>)
+        .post(PATH_INCR, kv::incr::<K>)
+        .post(PATH_TXN, txn::txn::<K>)
+        .post(PATH_BATCH, txn::batch::<K>)
+        .get(PATH_KEYS, keys::list::<K>)
+        .delete(PATH_KEYS, keys::delete::<K>)
+        .get(PATH_COUNT, keys::count::<K>)
+}
+
+/// A router, and what it serves: axum does not tell, and the document must say exactly that.
+struct Routes<S = ()> {
+    router: Router<S>,
+    served: Vec<Served>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Default for Routes<S> {
+    fn default() -> Self {
+        Self { router: Router::new(), served: Vec::new() }
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    fn get<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {
+        self.add((Described::Get, path), get(handler))
+    }
+
+    fn put<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {
+        self.add((Described::Put, path), put(handler))
+    }
+
+    fn post<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {
+        self.add((Described::Post, path), post(handler))
+    }
+
+    fn delete<T: 'static>(self, path: &'static str, handler: impl Handler<T, S>) -> Self {
+        self.add((Described::Delete, path), delete(handler))
+    }
+
+    fn add(mut self, served: Served, handler: MethodRouter<S>) -> Self {
+        self.served.push(served);
+        Self { router: self.router.route(served.1, handler), ..self }
+    }
+
+    fn with_state(self, state: S) -> Routes {
+        Routes { router: self.router.with_state(state), served: self.served }
+    }
+}
+
+impl Routes {
+    fn merge(mut self, other: Self) -> Self {
+        self.served.extend(other.served);
+        Self { router: self.router.merge(other.router), ..self }
+    }
+
+    /// All of it, and the documents that describe it, themselves included.
+    fn described(self) -> Router {
+        let own: [Served; 2] = [(Described::Get, PATH_OPENAPI), (Described::Get, PATH_DOCS)];
+        let documents = Documents::of(&[&self.served[..], &own].concat());
+        let own = Routes::default().get(PATH_OPENAPI, openapi::json).get(PATH_DOCS, openapi::page);
+        self.merge(own.with_state(documents)).router
+    }
 }
 
 fn finish(router: Router) -> Router {

@@ -9,8 +9,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use tokio::time::timeout_at;
 
+use crate::api::accepted;
 use crate::api::error::{About, json, refuse};
-use crate::api::extract::{KEY, Query, TIMEOUT, with_margin};
+use crate::api::extract::{Query, with_margin};
 use crate::api::routes::Shared;
 use crate::api::{CoordinatorFace, ShardFace};
 use crate::types::error::Error;
@@ -92,7 +93,7 @@ pub(super) async fn route<C: CoordinatorFace>(
 }
 
 fn try_route<C: CoordinatorFace>(face: &C, uri: &Uri) -> Result<RouteBody, Error> {
-    let query = Query::parse(uri, &[KEY, TIMEOUT])?;
+    let query = Query::parse(uri, accepted::ONE_KEY)?;
     query.deadline()?;
     face.route(&query.key()?)
 }
@@ -112,7 +113,7 @@ async fn try_cluster<C: CoordinatorFace>(
     shared: &Shared<C>,
     uri: &Uri,
 ) -> Result<ClusterBody, Error> {
-    let deadline = Query::parse(uri, &[TIMEOUT])?.deadline()?;
+    let deadline = Query::parse(uri, accepted::ONLY_TIMEOUT)?.deadline()?;
     let _place = shared.admit()?;
     let answer = shared.face.cluster(with_margin(deadline, DEADLINE_MARGIN));
     let late = || Err(Error::unavailable("the members did not answer before the deadline"));
@@ -120,6 +121,6 @@ async fn try_cluster<C: CoordinatorFace>(
 }
 
 /// These paths answer at once, but a client may send its `timeout` with every request.
-fn no_parameters(uri: &Uri) -> Result<(), Error> {
-    Query::parse(uri, &[TIMEOUT])?.deadline().map(|_| ())
+pub(super) fn no_parameters(uri: &Uri) -> Result<(), Error> {
+    Query::parse(uri, accepted::ONLY_TIMEOUT)?.deadline().map(|_| ())
 }

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout_at;
 
 use crate::api::Kv;
+use crate::api::accepted;
 use crate::api::body;
 use crate::api::error::{About, json_body, plain, refuse};
-use crate::api::extract::{Query, TIMEOUT, with_margin};
+use crate::api::extract::{Query, with_margin};
 use crate::api::headers::{idempotency_key, only_a_name};
 use crate::api::routes::Shared;
 use crate::types::deadline::Deadline;
@@ -97,7 +98,7 @@ fn of_reads(error: Error, writes: bool) -> Error {
 }
 
 fn envelope(request: &Request) -> Result<(Deadline, Option<Once>), Error> {
-    let query = Query::parse(request.uri(), &[TIMEOUT])?;
+    let query = Query::parse(request.uri(), accepted::ONLY_TIMEOUT)?;
     only_a_name(request.headers())?;
     Ok((query.deadline()?, idempotency_key(request.headers())?.map(Once::Key)))
 }

@@ -6,7 +6,9 @@
 //! been and never will be applied. Errors travel between processes as they are.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use crate::types::code::Code;
 use crate::types::item::Version;
 use crate::types::key::KeyError;
 use crate::types::limits::KEY_BYTES_MAX;
@@ -14,7 +16,7 @@ use crate::types::topology::{Epoch, Member};
 use crate::types::value::ValueError;
 
 /// Whether a failed write may have taken effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteOutcome {
     /// It has not and never will.
@@ -172,55 +174,40 @@ impl Error {
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        match self {
-            Self::MissingKey
-            | Self::InvalidJson(_)
-            | Self::InvalidUtf8(_)
-            | Self::InvalidParameter { .. }
-            | Self::BadRequest(_)
-            | Self::CrossShard { .. } => 400,
-            Self::UnknownPath | Self::KeyNotFound => 404,
-            Self::MethodNotAllowed => 405,
-            Self::KeyTooLarge { .. } | Self::ValueTooLarge { .. } | Self::AnswerTooLarge => 413,
-            Self::NotAnInteger => 409,
-            Self::VersionMismatch { .. } => 412,
-            Self::WrongShard { .. } => 421,
-            Self::IdempotencyKeyReused => 422,
-            Self::NotLeader { .. }
-            | Self::NoSession
-            | Self::Unavailable { .. }
-            | Self::Overloaded { .. } => 503,
-            Self::OutcomeUnknown { .. } | Self::AnswerNotKept => 504,
-            Self::NoRoom(Space::Memory { .. } | Space::Disk) => 507,
-        }
+        self.kind().status()
     }
 
     /// The code that programs match on.
     pub fn code(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// Which code it has, and so which status.
+    fn kind(&self) -> Code {
         match self {
-            Self::MissingKey => "missing_key",
-            Self::InvalidJson(_) => "invalid_json",
-            Self::InvalidUtf8(_) => "invalid_utf8",
-            Self::InvalidParameter { .. } => "invalid_parameter",
-            Self::BadRequest(_) => "bad_request",
-            Self::UnknownPath => "not_found",
-            Self::KeyNotFound => "key_not_found",
-            Self::NotAnInteger => "not_an_integer",
-            Self::AnswerTooLarge => "answer_too_large",
-            Self::CrossShard { .. } => "cross_shard",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::KeyTooLarge { .. } => "key_too_large",
-            Self::ValueTooLarge { .. } => "value_too_large",
-            Self::VersionMismatch { .. } => "version_mismatch",
-            Self::WrongShard { .. } => "wrong_shard",
-            Self::NotLeader { .. } => "no_leader",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::Unavailable { .. } | Self::NoSession => "unavailable",
-            Self::Overloaded { .. } => "overloaded",
-            Self::OutcomeUnknown { .. } => "outcome_unknown",
-            Self::AnswerNotKept => "answer_not_kept",
-            Self::NoRoom(Space::Memory { .. }) => "out_of_memory_budget",
-            Self::NoRoom(Space::Disk) => "disk_full",
+            Self::MissingKey => Code::MissingKey,
+            Self::InvalidJson(_) => Code::InvalidJson,
+            Self::InvalidUtf8(_) => Code::InvalidUtf8,
+            Self::InvalidParameter { .. } => Code::InvalidParameter,
+            Self::BadRequest(_) => Code::BadRequest,
+            Self::UnknownPath => Code::NotFound,
+            Self::KeyNotFound => Code::KeyNotFound,
+            Self::NotAnInteger => Code::NotAnInteger,
+            Self::AnswerTooLarge => Code::AnswerTooLarge,
+            Self::CrossShard { .. } => Code::CrossShard,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::KeyTooLarge { .. } => Code::KeyTooLarge,
+            Self::ValueTooLarge { .. } => Code::ValueTooLarge,
+            Self::VersionMismatch { .. } => Code::VersionMismatch,
+            Self::WrongShard { .. } => Code::WrongShard,
+            Self::NotLeader { .. } => Code::NoLeader,
+            Self::IdempotencyKeyReused => Code::IdempotencyKeyReused,
+            Self::Unavailable { .. } | Self::NoSession => Code::Unavailable,
+            Self::Overloaded { .. } => Code::Overloaded,
+            Self::OutcomeUnknown { .. } => Code::OutcomeUnknown,
+            Self::AnswerNotKept => Code::AnswerNotKept,
+            Self::NoRoom(Space::Memory { .. }) => Code::OutOfMemoryBudget,
+            Self::NoRoom(Space::Disk) => Code::DiskFull,
         }
     }
 

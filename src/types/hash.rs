@@ -4,6 +4,8 @@
 //! of group `g` is that of the text `g#i`. Both follow from names alone, so that every
 //! coordinator computes the same ring.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -57,6 +59,11 @@ impl HashRange {
         let width = self.upto.0.wrapping_sub(self.after.0);
         if width == 0 { 1 << 64 } else { u128::from(width) }
     }
+}
+
+/// The SHA-256 of some bytes in base64, as a `Content-Security-Policy` names what it allows.
+pub fn sha256_base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -1,24 +1,28 @@
 //! The HTTP face as data: paths, headers and JSON bodies, used by the server and the client alike.
 //!
-//! [`ShardStatus`] also travels over rpc in the binary encoding, so none of its fields may be
-//! left out when empty.
+//! What processes say of themselves is in [`status`](crate::types::status), transactions are in
+//! [`txn_body`](crate::types::txn_body).
 
 use std::io::Write;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use crate::types::bounded::bounded;
+use crate::types::code::Code;
 use crate::types::error::WriteOutcome;
-use crate::types::ids::{ClusterId, GroupId, Index, LogId, NodeId, StateHash, Term};
 use crate::types::item::{Item, Version};
-use crate::types::limits::NODES_MAX;
 use crate::types::scan::Listed;
 use crate::types::topology::Epoch;
 use crate::types::txn_body::given;
 use crate::types::value::{Value, ValueKind};
+
+pub use crate::types::status::{
+    ClusterBody, GroupBody, MemberStatus, RingStatus, Role, ShardStatus, Unreachable,
+};
 
 /// `PUT`, `GET`, `DELETE` of one key.
 pub const PATH_KV: &str = "/kv";
@@ -48,6 +52,10 @@ pub const PATH_STATUS: &str = "/status";
 pub const PATH_STATS: &str = "/stats";
 /// The topology and every replica's state (coordinator).
 pub const PATH_CLUSTER: &str = "/cluster";
+/// What this process serves, as `OpenAPI`.
+pub const PATH_OPENAPI: &str = "/openapi.json";
+/// The same for people.
+pub const PATH_DOCS: &str = "/docs";
 /// Where a connection is upgraded to [`UPGRADE_PROTOCOL`].
 pub const PATH_RPC: &str = "/rpc";
 
@@ -69,6 +77,8 @@ pub const HEADER_EXPIRES: &str = "x-sage-expires";
 
 /// What `/metrics` comes as.
 pub const CONTENT_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// What `/docs` comes as.
+pub const CONTENT_HTML: &str = "text/html; charset=utf-8";
 /// What a text value is sent and comes back as.
 pub const CONTENT_TEXT: &str = "text/plain; charset=utf-8";
 /// What a JSON value and every JSON body is sent and comes back as.
@@ -77,7 +87,7 @@ pub const CONTENT_JSON: &str = "application/json";
 pub const CONTENT_BYTES: &str = "application/octet-stream";
 
 /// Body of a successful `PUT` or `DELETE`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct WriteBody {
     /// Always true.
     pub ok: bool,
@@ -105,12 +115,13 @@ pub struct WriteBody {
 }
 
 /// Body of a `GET` that found the key. One that did not is `{"found":false}`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct GetBody {
     /// Whether there is a value.
     pub found: bool,
     /// The value: any JSON, a JSON string for text, base64 for bytes.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Json)]
     pub value: Option<Box<RawValue>>,
     /// `base64` for bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,12 +184,13 @@ fn render_text(text: &str, body: &mut Vec<u8>) {
 }
 
 /// One key in the body of `GET /keys`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ItemBody {
     /// The key.
     pub key: String,
     /// As in [`GetBody`]; absent with `keys_only=true`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Json)]
     pub value: Option<Box<RawValue>>,
     /// `base64` for bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,7 +222,7 @@ impl ItemBody {
 }
 
 /// Body of `GET /keys`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PageBody {
     /// The keys, in the order asked for.
     pub items: Vec<ItemBody>,
@@ -241,25 +253,14 @@ impl PageBody {
 }
 
 /// Body of `GET /count`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CountBody {
     /// How many keys there are.
     pub count: u64,
 }
 
-/// What a coordinator knows of its ring, at once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RingStatus {
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// How many groups it has.
-    pub groups: u64,
-    /// Of how many of them no leader is known.
-    pub leaderless: u64,
-}
-
 /// Body of `DELETE /keys`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeletedBody {
     /// Always `true`: what did not work is an error.
     pub ok: bool,
@@ -268,11 +269,12 @@ pub struct DeletedBody {
 }
 
 /// Body of every error.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// A sentence.
     pub error: String,
     /// What programs match on.
+    #[schema(value_type = Code)]
     pub code: String,
     /// On writes: whether it may have taken effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,7 +288,7 @@ pub struct ErrorBody {
 }
 
 /// Body of `GET /route`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RouteBody {
     /// The key asked about.
     pub key: String,
@@ -303,7 +305,7 @@ pub struct RouteBody {
 }
 
 /// Body of `GET /health`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct HealthBody {
     /// Always `ok`.
     pub status: String,
@@ -314,147 +316,13 @@ pub struct HealthBody {
 }
 
 /// Body of `GET /ready`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReadyBody {
     /// Whether requests can succeed.
     pub ready: bool,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-/// What a replica is in its group just now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Leads the group.
-    Leader,
-    /// Votes and follows.
-    Follower,
-    /// Votes, and stands for election.
-    Candidate,
-    /// Listens only: on its way in or out.
-    Learner,
-    /// Waits for its group to form, or to be taken in.
-    Forming,
-}
-
-/// One member of a group, as the asked replica sees it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct MemberStatus {
-    /// Its identity.
-    pub node: NodeId,
-    /// Its URL.
-    pub url: String,
-    /// Whether it votes.
-    pub voter: bool,
-    /// The last entry it is known to have on disk; only a leader knows.
-    pub matched: Option<Index>,
-}
-
-/// Body of `GET /status` and `GET /stats` of a replica.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ShardStatus {
-    /// The identity of its data directory.
-    pub node: NodeId,
-    /// Its advertised URL.
-    pub url: String,
-    /// Its group's identity, once it has one.
-    pub group: Option<GroupId>,
-    /// Its group's name, once it has one.
-    pub name: Option<String>,
-    /// What it is just now.
-    pub role: Role,
-    /// The term it is in.
-    pub term: Term,
-    /// The leader it follows or is.
-    pub leader: Option<NodeId>,
-    /// The leader's URL.
-    pub leader_url: Option<String>,
-    /// The last entry in its log.
-    pub last_index: Option<Index>,
-    /// The last entry it knows to be committed.
-    pub committed: Option<Index>,
-    /// The last entry in its state.
-    pub applied: Option<LogId>,
-    /// The hash of that state: replicas of a group that have applied the same entry show the same.
-    pub hash: StateHash,
-    /// The newest index at which a majority of the voters, this replica among them, is known to have
-    /// had the same state.
-    pub compared: Option<Index>,
-    /// The newest index at which the state of another member is known to have differed from this
-    /// replica's; `None` once those that can be compared agree.
-    pub differs: Option<Index>,
-    /// How old its state may be, in milliseconds; of a leader, how long ago a quorum followed it.
-    pub lag_ms: Option<u64>,
-    /// The group's members.
-    #[serde(deserialize_with = "bounded::<_, _, NODES_MAX>")]
-    pub members: Vec<MemberStatus>,
-    /// Voters that must have a write on disk before it is answered.
-    pub quorum: u32,
-    /// Keys in its state.
-    pub keys: u64,
-    /// Bytes of keys and values in its state.
-    pub bytes: u64,
-    /// What these keys count for in memory, in bytes.
-    pub memory: u64,
-    /// The most that they may, in bytes; `None` without a bound.
-    pub max_memory: Option<u64>,
-    /// Whether its disk is nearly full: as a leader it refuses puts.
-    pub disk_full: bool,
-    /// The ring that claimed the group.
-    pub cluster: Option<ClusterId>,
-    /// The epoch of that claim, 0 without one.
-    pub epoch: Epoch,
-    /// Bytes of WAL on disk.
-    pub wal_bytes: u64,
-    /// Bytes of its newest snapshot, 0 without one.
-    pub snapshot_bytes: u64,
-    /// The last entry in its newest snapshot.
-    pub snapshot_index: Option<Index>,
-    /// The last entry purged from its log.
-    pub purged: Option<Index>,
-}
-
-/// One group in the body of `GET /cluster`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct GroupBody {
-    /// Its identity.
-    pub id: GroupId,
-    /// Its name.
-    pub name: String,
-    /// Its share of the ring, 0 to 1, to six places.
-    pub share: f64,
-    /// Its leader's URL, if one is known.
-    pub leader: Option<String>,
-    /// URLs of its members.
-    pub members: Vec<String>,
-    /// What each member that answered says of itself.
-    pub replicas: Vec<ShardStatus>,
-    /// Members that did not answer, and why.
-    pub unreachable: Vec<Unreachable>,
-}
-
-/// A member that did not answer.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Unreachable {
-    /// Its URL.
-    pub url: String,
-    /// Why.
-    pub reason: String,
-}
-
-/// Body of `GET /cluster`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct ClusterBody {
-    /// The ring's identity.
-    pub cluster: ClusterId,
-    /// The topology's epoch.
-    pub epoch: Epoch,
-    /// Tokens of each group.
-    pub vnodes: u32,
-    /// The groups by name; the first is the home group.
-    pub groups: Vec<GroupBody>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::types::limits::COUNTER_MAX;
 
@@ -53,6 +56,16 @@ macro_rules! id {
                 u64::from_str_radix(digits, 16).map(Self).map_err(|_| ParseIdError)
             }
         }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let pattern = concat!("^", $prefix, "[0-9a-f]{16}$");
+                let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+                text.build().into()
+            }
+        }
+
+        impl ToSchema for $name {}
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -109,7 +122,7 @@ pub struct ParseIdError;
 /// `SageDB` allows more than one candidate to lead in one term when the greater node id takes over
 /// (openraft's `leader_id_adv`), so that two survivors of a crash that stand at the same instant
 /// don't split the vote: the term alone does not name a leader, `(term, leader)` does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct LogId {
     /// The term in which the entry was proposed.
     #[serde(deserialize_with = "counter")]

@@ -8,6 +8,7 @@
 
 mod bounded;
 pub mod clock;
+pub mod code;
 pub mod codec;
 pub mod command;
 pub mod deadline;
@@ -26,6 +27,7 @@ pub mod log;
 pub mod once;
 pub mod peer;
 pub mod scan;
+pub mod status;
 pub mod topology;
 pub mod txn;
 pub mod txn_body;

@@ -8,7 +8,9 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::types::bounded::bounded;
 use crate::types::clock::TimestampMs;
@@ -22,31 +24,35 @@ use crate::types::units::parse_duration;
 use crate::types::value::{Value, ValueKind};
 
 /// Body of `POST /batch`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// The operations.
     #[serde(deserialize_with = "objects")]
+    #[schema(min_items = 1, max_items = 1000)]
     pub ops: Vec<OpBody>,
 }
 
 /// Body of `POST /txn`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TxnBody {
     /// What must hold.
     #[serde(default, rename = "if", deserialize_with = "objects")]
+    #[schema(max_items = 1000)]
     pub compare: Vec<CompareBody>,
     /// What happens if all of it does.
     #[serde(default, deserialize_with = "objects")]
+    #[schema(max_items = 1000)]
     pub then: Vec<OpBody>,
     /// What happens if not.
     #[serde(default, rename = "else", deserialize_with = "objects")]
+    #[schema(max_items = 1000)]
     pub otherwise: Vec<OpBody>,
 }
 
 /// What an operation does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OpName {
     /// Reads.
@@ -62,7 +68,7 @@ pub enum OpName {
 }
 
 /// What a value in JSON stands for, if not for itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TypeName {
     /// Bytes, in base64.
@@ -70,15 +76,17 @@ pub enum TypeName {
 }
 
 /// One operation.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OpBody {
     /// What it does.
     pub op: OpName,
     /// To which key.
+    #[schema(min_length = 1, max_length = 4096)]
     pub key: String,
     /// Of `put`: any JSON value; a string is stored as text.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Json)]
     pub value: Option<Box<RawValue>>,
     /// Of `put`: what the value stands for.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
@@ -92,10 +100,11 @@ pub struct OpBody {
 }
 
 /// What must hold of one key: exactly one of `version`, `exists` and `value`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CompareBody {
     /// Of which.
+    #[schema(min_length = 1, max_length = 4096)]
     pub key: String,
     /// Its version is this; 0 if it has no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +114,7 @@ pub struct CompareBody {
     pub exists: Option<bool>,
     /// It has this value.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Json)]
     pub value: Option<Box<RawValue>>,
     /// What the value stands for.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
