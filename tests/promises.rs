@@ -30,6 +30,7 @@ mod memory_budget;
 mod moved_replica;
 mod offline_tools;
 mod one_group;
+mod openapi;
 mod planted;
 mod power_off;
 mod quick_start;

@@ -35,6 +35,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("twox_hash", &["store"]),
     ("reqwest", &["client", "rpc"]),
     ("clap", &["cli"]),
+    ("utoipa", &["types", "api"]),
+    ("maud", &["api"]),
     (
         "tokio",
         &["rpc", "store", "raft", "api", "coordinator", "server", "cli", "client", "bench", "sim"],

@@ -8,7 +8,6 @@ use std::io::Write;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -121,7 +120,7 @@ pub struct GetBody {
     pub found: bool,
     /// The value: any JSON, a JSON string for text, base64 for bytes.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Json)]
+    #[schema(value_type = serde_json::Value)]
     pub value: Option<Box<RawValue>>,
     /// `base64` for bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,7 +189,7 @@ pub struct ItemBody {
     pub key: String,
     /// As in [`GetBody`]; absent with `keys_only=true`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Json)]
+    #[schema(value_type = serde_json::Value)]
     pub value: Option<Box<RawValue>>,
     /// `base64` for bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,6 +226,7 @@ pub struct PageBody {
     /// The keys, in the order asked for.
     pub items: Vec<ItemBody>,
     /// What the next page is asked for with; `None` after the last one.
+    #[schema(required)]
     pub cursor: Option<String>,
 }
 

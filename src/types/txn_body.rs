@@ -8,7 +8,6 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -86,7 +85,7 @@ pub struct OpBody {
     pub key: String,
     /// Of `put`: any JSON value; a string is stored as text.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Json)]
+    #[schema(value_type = serde_json::Value)]
     pub value: Option<Box<RawValue>>,
     /// Of `put`: what the value stands for.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
@@ -114,7 +113,7 @@ pub struct CompareBody {
     pub exists: Option<bool>,
     /// It has this value.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Json)]
+    #[schema(value_type = serde_json::Value)]
     pub value: Option<Box<RawValue>>,
     /// What the value stands for.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value as Json;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -12,7 +13,8 @@ use utoipa::openapi::schema::{
     AllOfBuilder, AnyOfBuilder, ArrayBuilder, Components, ComponentsBuilder, ObjectBuilder, Ref,
     Schema, SchemaType, Type,
 };
-use utoipa::openapi::{Content, Info, License, OpenApi, OpenApiBuilder, Paths, RefOr, Required};
+use utoipa::openapi::{Content, Info, License, OpenApiBuilder, Paths, RefOr, Required};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::openapi::operations::{Answer, Body, Method, OPERATIONS, Operation, Sent, Served};
 use crate::api::openapi::parameters;
@@ -35,7 +37,7 @@ const ABOUT: &str = "A sharded, Raft-replicated key-value store. Every path with
 ///
 /// # Panics
 /// If one of them is not described.
-pub(super) fn document(served: &[Served]) -> OpenApi {
+pub(super) fn document(served: &[Served]) -> Json {
     // Only a replica knows which keys are not its own: a coordinator looks for the right group.
     let replica = !served.contains(&(Method::Get, PATH_CLUSTER));
     let mut paths = Paths::new();
@@ -52,7 +54,13 @@ pub(super) fn document(served: &[Served]) -> OpenApi {
     license.identifier = Some("Apache-2.0".into());
     info.license = Some(license);
     let paths = PathsBuilder::from(paths).build();
-    OpenApiBuilder::new().info(info).paths(paths).components(Some(components())).build()
+    let built = OpenApiBuilder::new().info(info).paths(paths).components(Some(components()));
+    let mut document = serde_json::to_value(built.build()).expect("a document has a JSON form");
+    inline_numbers(&mut document);
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.remove("u64");
+    }
+    document
 }
 
 fn http(method: Method) -> HttpMethod {
@@ -163,26 +171,51 @@ fn with_headers(mut response: ResponseBuilder, names: &[&'static str]) -> Respon
 }
 
 fn components() -> Components {
+    let mut schemas = Vec::new();
+    add::<GetBody>(&mut schemas);
+    add::<WriteBody>(&mut schemas);
+    add::<PageBody>(&mut schemas);
+    add::<CountBody>(&mut schemas);
+    add::<DeletedBody>(&mut schemas);
+    add::<ErrorBody>(&mut schemas);
+    add::<TxnBody>(&mut schemas);
+    add::<BatchBody>(&mut schemas);
+    add::<RouteBody>(&mut schemas);
+    add::<ClusterBody>(&mut schemas);
+    add::<ShardStatus>(&mut schemas);
+    add::<HealthBody>(&mut schemas);
+    add::<ReadyBody>(&mut schemas);
     ComponentsBuilder::new()
-        .schema_from::<GetBody>()
-        .schema_from::<WriteBody>()
-        .schema_from::<PageBody>()
-        .schema_from::<CountBody>()
-        .schema_from::<DeletedBody>()
-        .schema_from::<ErrorBody>()
-        .schema_from::<TxnBody>()
-        .schema_from::<BatchBody>()
-        .schema_from::<RouteBody>()
-        .schema_from::<ClusterBody>()
-        .schema_from::<ShardStatus>()
-        .schema_from::<HealthBody>()
-        .schema_from::<ReadyBody>()
+        .schemas_from_iter(schemas)
         .schema("Result", result())
         .schema("TxnAnswer", several(true))
         .schema("BatchAnswer", several(false))
         .response("NotFound", refused(404, &[Code::NotFound]))
         .response("MethodNotAllowed", refused(405, &[Code::MethodNotAllowed]))
         .build()
+}
+
+/// A type, and those that its fields have.
+fn add<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    schemas.push((T::name().into_owned(), T::schema()));
+    T::schemas(schemas);
+}
+
+/// Puts numbers where a field's type has another name for one, such as `Version`: the derive takes such
+/// a name for that of a schema.
+fn inline_numbers(json: &mut Json) {
+    if json["$ref"] == "#/components/schemas/u64" {
+        let number = u64::schema();
+        let number = serde_json::to_value(number).expect("a schema has a JSON form");
+        let fields = json.as_object_mut().expect("it has a field");
+        fields.remove("$ref");
+        fields.extend(number.as_object().cloned().unwrap_or_default());
+    }
+    match json {
+        Json::Object(fields) => fields.values_mut().for_each(inline_numbers),
+        Json::Array(items) => items.iter_mut().for_each(inline_numbers),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
 }
 
 /// What became of one operation: the body of its single request, with its status.

@@ -90,6 +90,7 @@ pub(crate) async fn every_promise(subject: &Subject) {
     refusals::paths_and_methods_are_known_or_refused_in_json(subject).await;
     process::head_is_get_without_a_body(subject).await;
     process::the_process_speaks_of_itself(subject).await;
+    process::the_process_describes_itself(subject).await;
 }
 
 impl Subject {

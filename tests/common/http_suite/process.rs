@@ -50,6 +50,36 @@ pub(crate) async fn the_process_speaks_of_itself(subject: &Subject) {
     }
 }
 
+pub(crate) async fn the_process_describes_itself(subject: &Subject) {
+    let answer = subject.get("/openapi.json").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths: BTreeSet<_> =
+        document["paths"].as_object().expect("paths").keys().cloned().collect();
+    for path in ["/kv", "/keys", "/txn", "/openapi.json", "/docs"] {
+        assert!(paths.contains(path), "{path} in {paths:?}");
+    }
+    for (path, face) in [("/cluster", Face::Coordinator), ("/status", Face::Shard)] {
+        assert_eq!(paths.contains(path), subject.face == face, "{path} in {paths:?}");
+    }
+    let docs = subject.get("/docs").await;
+    assert_eq!((docs.status, docs.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = docs.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    let page = String::from_utf8(docs.body).expect("text");
+    for path in &paths {
+        assert!(page.contains(&format!("<code>{path}</code>")), "{path} in {page}");
+    }
+    // What would be fetched, or run.
+    for needed in ["<script", "src=", "<link", "http-equiv", "url(", "@import"] {
+        assert!(!page.contains(needed), "{needed} in {page}");
+    }
+    for path in ["/openapi.json?x=1", "/docs?x=1"] {
+        assert_refused(&subject.get(path).await, 400, "invalid_parameter");
+    }
+}
+
 async fn the_shard_speaks_of_itself(subject: &Subject) {
     for path in ["/status", "/stats", "/status?timeout=1s"] {
         let status = subject.get(path).await;
