@@ -16,14 +16,14 @@ use super::{Operation, operations};
 /// A request that is to be sent.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    /// The id of the operation, or what it is instead.
+    /// What it is counted as.
     pub(crate) operation: String,
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Option<Vec<u8>>,
-    /// The operation, unless the document has none such.
-    pub(crate) described: Option<Json>,
+    /// The id of the operation, unless the document has none such.
+    pub(crate) id: Option<String>,
     /// Its deadline, if it says one that counts.
     pub(crate) timeout: Option<Duration>,
     /// Whether anything but `400` would be wrong.
@@ -76,15 +76,20 @@ impl<'a> Generator<'a> {
         }
         let document = self.document;
         let all = operations(document);
-        let Operation { path, method, described } = &all[self.below(all.len())];
+        // Those that change something three times as often as those that only look at the process.
+        let mut at = self.below(all.len());
+        while all[at].described["tags"][0] == "the process" && self.chance(66) {
+            at = self.below(all.len());
+        }
+        let Operation { path, method, described } = &all[at];
         let id = described["operationId"].as_str().expect("an id").to_owned();
         let mut wanted = Wanted {
-            operation: id,
             method: method.to_uppercase(),
             target: String::new(),
             headers: Vec::new(),
             body: None,
-            described: Some((*described).clone()),
+            id: Some(id.clone()),
+            operation: id,
             timeout: None,
             wrong: false,
         };
@@ -122,7 +127,7 @@ impl<'a> Generator<'a> {
             target: target.into(),
             headers: Vec::new(),
             body: None,
-            described: None,
+            id: None,
             timeout: None,
             wrong: false,
         }
@@ -141,7 +146,7 @@ impl<'a> Generator<'a> {
                 wanted.headers.push((name.into(), value));
                 continue;
             }
-            let value = self.value(name, &parameter["schema"]);
+            let value = self.value(name, &parameter["schema"], wanted.method == "DELETE");
             if name == "timeout" {
                 wanted.timeout = deadline(&value);
             }
@@ -165,7 +170,7 @@ impl<'a> Generator<'a> {
     }
 
     /// What a parameter is given.
-    fn value(&mut self, name: &str, schema: &Json) -> String {
+    fn value(&mut self, name: &str, schema: &Json, deletes: bool) -> String {
         if self.chance(6) {
             return self.pick(ODD).into();
         }
@@ -174,6 +179,8 @@ impl<'a> Generator<'a> {
         }
         match (name, schema["type"].as_str()) {
             ("key", _) => self.key(),
+            // Or there would hardly ever be a value.
+            ("prefix", _) if deletes && self.chance(90) => "nobody has this".into(),
             ("prefix", _) => self.pick(&["", "a", "k", "{t}", "nobody has this"]).into(),
             ("start" | "end", _) => {
                 if self.chance(50) {
@@ -182,10 +189,12 @@ impl<'a> Generator<'a> {
                     self.key()
                 }
             }
-            ("timeout", _) => {
-                self.pick(&["1ms", "20ms", "500ms", "5s", "60s", "61s", "0s", "1d"]).into()
+            ("timeout", _) => self
+                .pick(&["1ms", "20ms", "500ms", "1s", "2s", "5s", "60s", "61s", "0s", "1d"])
+                .into(),
+            ("ttl", _) => {
+                self.pick(&["1ms", "30s", "365d", "1h", "60m", "5s", "366d", "0ms", "none"]).into()
             }
-            ("ttl", _) => self.pick(&["1ms", "30s", "365d", "366d", "0ms", "none", "1h"]).into(),
             ("cursor", _) => self.pick(&["", "AQ-_", "AAAA", "!"]).into(),
             (_, Some("boolean")) => self.pick(&["true", "false", "1", "TRUE"]).into(),
             (_, Some("integer")) => self.integer(schema).to_string(),
@@ -224,7 +233,7 @@ impl<'a> Generator<'a> {
         let choices: &[&[u8]] = match name {
             "If-Match" => &[b"*", b"\"1\"", b"\"1\", \"2\",\"3\"", b"W/\"1\"", b"1", b"", b"\xff"],
             "If-None-Match" => {
-                &[b"*", b"*", b"\"1\", \"2\", \"3\", \"4\"", b"\"1\"", b"\"x\"", b"\xc3\x28"]
+                &[b"*", b"*", b"*", b"\"1\", \"2\", \"3\", \"4\"", b"\"1\"", b"\"x\"", b"\xc3\x28"]
             }
             "Idempotency-Key" => {
                 &[b"one", b"two", b"three", b"four", b"", b"two words", &[b'x'; 64], &[b'x'; 65]]
