@@ -90,7 +90,7 @@ async fn every_answer_to_a_generated_request_is_in_the_document() {
             )
         })
         .collect();
-    let mut seen = Seen::new();
+    let mut counts = Seen::new();
     for line in lines {
         let walked = line.await.expect("no panic").unwrap_or_else(|fault| {
             panic!(
@@ -98,11 +98,11 @@ async fn every_answer_to_a_generated_request_is_in_the_document() {
             )
         });
         for (key, times) in walked {
-            *seen.entry(key).or_default() += times;
+            *counts.entry(key).or_default() += times;
         }
     }
-    println!("{} requests in {:?}: {seen:#?}", seen.values().sum::<u64>(), begun.elapsed());
-    assert_worth_it(subjects, &seen, requests);
+    println!("{} requests in {:?}: {counts:?}", counts.values().sum::<u64>(), begun.elapsed());
+    assert_worth_it(subjects, &counts, requests);
 }
 
 /// Sends one line of requests, one after the other.
@@ -113,7 +113,7 @@ async fn walk(
     requests: u64,
 ) -> Result<Seen, String> {
     let mut generator = Generator::new(&subject.document, StdRng::seed_from_u64(seed << 8 | line));
-    let mut seen = Seen::new();
+    let mut counts = Seen::new();
     for number in 0..requests {
         let wanted = generator.request();
         let fault = |text: String| format!("request {number} of line {line}: {wanted:?}: {text}");
@@ -125,9 +125,9 @@ async fn walk(
         }
         check(&subject.document, &wanted, &answer)
             .map_err(|text| fault(format!("{text}: {} {}", answer.status, answer.text())))?;
-        *seen.entry((wanted.operation.clone(), answer.status)).or_default() += 1;
+        *counts.entry((wanted.operation.clone(), answer.status)).or_default() += 1;
     }
-    Ok(seen)
+    Ok(counts)
 }
 
 async fn send(client: &Client, base: &str, wanted: &Wanted) -> Result<Answer, String> {

@@ -23,10 +23,10 @@ use crate::types::limits::{
     SCAN_LIMIT_DEFAULT, SCAN_LIMIT_MAX, TTL_MAX,
 };
 
-/// A duration as people write it.
-const DURATION: &str = "^[0-9]+(ms|s|m|h|d)$";
+/// A duration as people write it, more than none.
+const DURATION: &str = "^0*[1-9][0-9]*(ms|s|m|h|d)$";
 /// The same, or for ever.
-const DURATION_OR_NONE: &str = "^([0-9]+(ms|s|m|h|d)|none)$";
+const DURATION_OR_NONE: &str = "^(0*[1-9][0-9]*(ms|s|m|h|d)|none)$";
 /// One position of a group's log.
 const POSITION: &str = "[^,:\\s]+:[0-9]+";
 
@@ -130,7 +130,7 @@ pub(super) fn header(name: &'static str, method: Method) -> Parameter {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(says))
-        .schema(Some(text(&pattern)))
+        .schema(Some(text(&pattern).min_length(Some(1))))
         .build()
 }
 
