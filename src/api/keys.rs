@@ -126,7 +126,7 @@ fn describe(headers: &mut HeaderMap, scanned: &Scanned, consistency: Consistency
 fn set_index(headers: &mut HeaderMap, at: &[GroupIndex]) {
     let at: Vec<_> = at.iter().map(GroupIndex::to_string).collect();
     let at = at.join(", ");
-    if at.len() <= INDEX_HEADER_BYTES_MAX {
+    if (1..=INDEX_HEADER_BYTES_MAX).contains(&at.len()) {
         set(headers, HEADER_INDEX, &at);
     }
 }

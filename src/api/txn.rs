@@ -164,7 +164,8 @@ fn answer_of(body: Vec<u8>, at: &[GroupIndex]) -> Response {
     let mut response = plain(StatusCode::OK, CONTENT_JSON, body);
     let at: Vec<_> = at.iter().map(GroupIndex::to_string).collect();
     let at = at.join(", ");
-    if at.len() <= INDEX_HEADER_BYTES_MAX
+    // Where no group could say anything there is no position.
+    if (1..=INDEX_HEADER_BYTES_MAX).contains(&at.len())
         && let Ok(value) = HeaderValue::from_str(&at)
     {
         response.headers_mut().insert(HeaderName::from_static(HEADER_INDEX), value);

@@ -68,7 +68,7 @@ pub(super) fn query(name: &'static str, (method, path): (Method, &str)) -> Param
             (schema, "How many keys a page has at most.".into())
         }
         CURSOR => {
-            let schema = typed(Type::String).max_length(Some(CURSOR_BYTES_MAX));
+            let schema = text("^[A-Za-z0-9_-]*$").max_length(Some(CURSOR_BYTES_MAX));
             (schema, "Where the page before ended, as it said itself; empty for the first.".into())
         }
         BY => {
