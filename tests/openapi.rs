@@ -134,7 +134,7 @@ async fn send(client: &Client, base: &str, wanted: &Wanted) -> Result<Answer, St
     let method = Method::from_bytes(wanted.method.as_bytes()).expect("a method");
     let mut request = client.request(method, format!("{base}{}", wanted.target));
     for (name, value) in &wanted.headers {
-        request = request.header(name, value.as_slice());
+        request = request.header(name, &value[..]);
     }
     if let Some(body) = &wanted.body {
         request = request.body(body.clone());

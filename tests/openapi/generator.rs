@@ -6,6 +6,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 use serde_json::{Value as Json, json};
@@ -20,8 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) operation: String,
     pub(crate) method: String,
     pub(crate) target: String,
-    pub(crate) headers: Vec<(String, Vec<u8>)>,
-    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Bytes)>,
+    pub(crate) body: Option<Bytes>,
     /// The id of the operation, unless the document has none such.
     pub(crate) id: Option<String>,
     /// Its deadline, if it says one that counts.
@@ -103,7 +104,7 @@ impl<'a> Generator<'a> {
         if let Some(body) = described.get("requestBody") {
             self.body(body, &mut wanted);
         } else if *method != "get" && self.chance(5) {
-            wanted.body = Some(b"nobody asked for this".to_vec());
+            wanted.body = Some("nobody asked for this".into());
         }
         wanted
     }
@@ -143,7 +144,7 @@ impl<'a> Generator<'a> {
             }
             if parameter["in"] == "header" {
                 let value = self.header(name);
-                wanted.headers.push((name.into(), value));
+                wanted.headers.push((name.into(), value.into()));
                 continue;
             }
             let value = self.value(name, &parameter["schema"], wanted.method == "DELETE");
@@ -263,16 +264,17 @@ impl<'a> Generator<'a> {
             kind
         };
         if self.chance(95) {
-            wanted.headers.push(("Content-Type".into(), kind.into()));
+            wanted.headers.push(("Content-Type".into(), kind.to_owned().into()));
         }
         let several = schema.get("$ref").is_some();
-        wanted.body = Some(match self.below(10) {
+        let bytes = match self.below(10) {
             0 => self.broken_json(),
             1 if !several => self.odd_value(),
             _ if several => self.json(schema, 0).to_string().into_bytes(),
             _ if kind == "application/json" => self.any_json(0).to_string().into_bytes(),
             _ => format!("text {}", self.below(100)).into_bytes(),
-        });
+        };
+        wanted.body = Some(bytes.into());
     }
 
     fn odd_value(&mut self) -> Vec<u8> {

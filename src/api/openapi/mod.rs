@@ -124,6 +124,14 @@ mod tests {
     }
 
     #[test]
+    fn the_table_for_people_has_every_code_too() {
+        let table = include_str!("../../../docs/api.md");
+        for code in Code::ALL.iter().map(|code| code.as_str()) {
+            assert!(table.contains(&format!("`{code}`")), "{code} is not in docs/api.md");
+        }
+    }
+
+    #[test]
     fn bounds_that_a_derive_must_repeat_are_the_real_ones() {
         let document = whole();
         let schemas = &document["components"]["schemas"];
