@@ -205,10 +205,19 @@ fn check(document: &Json, wanted: &Wanted, answer: &Answer) -> Result<(), String
 /// can't be held by this parser: half a pair of surrogates (RFC 8259 §8.2), a number beyond all doubles.
 fn readable(text: &str) -> String {
     let mut readable = String::new();
-    let mut digits = 0;
-    for char in text.replace(r"\ud800", "?").chars() {
+    let (mut chars, mut digits) = (text.chars(), 0);
+    while let Some(char) = chars.next() {
         digits = if char.is_ascii_digit() { digits + 1 } else { 0 };
-        if digits < 100 {
+        if char == '\\' {
+            if let Some(rest) = chars.as_str().strip_prefix("ud800") {
+                readable.push('?');
+                chars = rest.chars();
+            } else {
+                // What is escaped is no escape itself.
+                readable.push(char);
+                readable.extend(chars.next());
+            }
+        } else if digits < 100 {
             readable.push(char);
         }
     }
