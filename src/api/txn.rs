@@ -172,3 +172,17 @@ fn answer_of(body: Vec<u8>, at: &[GroupIndex]) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_group_could_say_anything_there_is_no_position() {
+        let at = GroupIndex { group: "red".into(), index: 7 };
+        let headers =
+            |at: &[GroupIndex]| answer_of(Vec::new(), at).headers().get(HEADER_INDEX).cloned();
+        assert_eq!(headers(&[at]), Some(HeaderValue::from_static("red:7")));
+        assert_eq!(headers(&[]), None);
+    }
+}
