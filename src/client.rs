@@ -34,6 +34,7 @@ mod answer;
 mod error;
 mod scan;
 mod txn;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +68,7 @@ use answer::Answer;
 pub use error::ClientError;
 pub use scan::{Page, ScanOptions};
 pub use txn::{OpAnswer, TxnAnswer};
+pub use watch::{EventKind, Watch, WatchEvent, WatchOptions, Watched};
 
 /// A client of one cluster or one group. Cloning shares its connections.
 #[derive(Clone, Debug)]
@@ -335,6 +337,12 @@ impl Client {
         let url = &self.urls[self.preferred.load(Ordering::Relaxed)];
         let deadline = Deadline::after(self.timeout);
         self.attempt(url, &Request::get(PATH_READY), deadline).await?.body()
+    }
+
+    /// The servers, the one that answered last first.
+    fn urls_in_turn(&self) -> impl Iterator<Item = String> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        (0..self.urls.len()).map(move |turn| self.urls[(first + turn) % self.urls.len()].clone())
     }
 
     async fn read<T: DeserializeOwned>(&self, path: &'static str) -> Result<T, ClientError> {

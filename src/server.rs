@@ -6,6 +6,7 @@
 //! way are answered, the log is closed.
 
 mod http;
+mod open_files;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub struct ShardOptions {
     pub min_free_disk: u64,
     /// How often log and snapshot are read again to find damage; never for zero.
     pub scrub_interval: Duration,
+    /// The changes that are kept for watchers, in bytes.
+    pub watch_history: u64,
 }
 
 /// What a coordinator is started with; checked already.
@@ -173,8 +176,8 @@ impl Serving {
     fn begin(options: &ShardOptions, (listener, replica): (TcpListener, Replica)) -> Self {
         let (stopping, upgrades) = (CancellationToken::new(), TaskTracker::new());
         let router = shard_router(
-            Arc::new(Shard::new(replica.clone())),
-            api::Options { max_value_bytes: options.max_value_bytes },
+            Arc::new(Shard::new(replica.clone(), stopping.clone())),
+            api::Options { max_value_bytes: options.max_value_bytes, stopping: stopping.clone() },
             Rpc {
                 service: Arc::new(replica.clone()),
                 shutdown: stopping.clone(),
@@ -288,12 +291,12 @@ impl CoordinatorServer {
         let stopping = CancellationToken::new();
         let ring = RingOptions { shards: options.shards, vnodes: options.vnodes };
         let coordinator = Arc::new(Coordinator::start(ring, Dialer::new(None), stopping.clone()));
-        let upgrades = TaskTracker::new();
+        let (serving, upgrades) = (stopping.child_token(), TaskTracker::new());
         let router = coordinator_router(
             Arc::clone(&coordinator),
-            api::Options { max_value_bytes: options.max_value_bytes },
+            api::Options { max_value_bytes: options.max_value_bytes, stopping: serving.clone() },
         );
-        let http = Http::serve(listener, router, stopping.child_token(), upgrades);
+        let http = Http::serve(listener, router, serving, upgrades);
         tracing::info!(port = options.port, "coordinator serves");
         Ok(Self { coordinator, http, stopping })
     }
@@ -386,6 +389,7 @@ fn dev_plan(options: &DevOptions) -> anyhow::Result<Vec<Vec<ShardOptions>>> {
         max_memory: options.max_memory,
         min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
         scrub_interval: crate::types::limits::SCRUB_INTERVAL_DEFAULT,
+        watch_history: crate::types::limits::WATCH_HISTORY_BYTES_DEFAULT,
     };
     let group = |group| (0..options.replicas).map(|replica| shard(group, replica)).collect();
     Ok((0..options.shards).map(group).collect())
@@ -409,10 +413,12 @@ fn replica_options(options: &ShardOptions) -> ReplicaOptions {
         max_memory: options.max_memory,
         min_free_disk: options.min_free_disk,
         scrub_interval: options.scrub_interval,
+        watch_history: options.watch_history,
     }
 }
 
 async fn bind(listen: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    open_files::raise_limit();
     let address = SocketAddr::new(listen, port);
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("can't listen on {address}; is the port in use?"))

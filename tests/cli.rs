@@ -136,3 +136,38 @@ async fn what_cannot_be_done_is_one_clear_line_and_exit_2() {
         assert_eq!(ended.stdout, "", "{ended:?}");
     }
 }
+
+#[tokio::test]
+async fn a_watch_prints_what_has_changed_since() {
+    let mut world = World::new().await;
+    let (_groups, coordinator) = cluster(&mut world).await;
+    let url = coordinator.url.as_str();
+    let sage =
+        async |args: &[&str]| run(world.directory(), &[args, &["--url", url]].concat()).await;
+
+    let first = json_of(&sage(&["put", "{u}:a", "1", "-o", "json"]).await, 0);
+    let index = first["index"].as_str().expect("where it stands");
+    for args in [&["put", "{u}:a", "2"][..], &["put", "{u}:b", "3"], &["del", "{u}:a"]] {
+        assert_eq!(sage(args).await.code, Some(0));
+    }
+    let all = ["watch", "--prefix", "{u}:", "--since", index, "--limit", "3"];
+    let told = sage(&all).await;
+    let lines = "put\t{u}:a\t2\nput\t{u}:b\t3\ndelete\t{u}:a\n";
+    assert_eq!((told.code, told.stdout.as_str()), (Some(0), lines), "{told:?}");
+
+    let one = json_of(
+        &sage(&["watch", "{u}:a", "--since", index, "--limit", "1", "-o", "json"]).await,
+        0,
+    );
+    assert_eq!((&one["event"], &one["item"]["value"]), (&json!("put"), &json!("2")));
+    let id = one["id"].as_str().expect("where to go on");
+    let rest =
+        json_of(&sage(&["watch", "{u}:a", "--since", id, "--limit", "1", "-o", "json"]).await, 0);
+    assert_eq!((&rest["event"], rest["item"].get("value")), (&json!("delete"), None));
+
+    let nothing = sage(&["watch"]).await;
+    assert_eq!(nothing.code, Some(2), "{nothing:?}");
+    let odd = sage(&["watch", "a", "--since", "nonsense"]).await;
+    assert_eq!(odd.code, Some(2), "{odd:?}");
+    assert!(odd.stderr.contains("since") || odd.stderr.contains("last-event-id"), "{odd:?}");
+}

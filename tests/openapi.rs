@@ -139,9 +139,15 @@ async fn send(client: &Client, base: &str, wanted: &Wanted) -> Result<Answer, St
     if let Some(body) = &wanted.body {
         request = request.body(body.clone());
     }
-    let answer = request.send().await.map_err(|error| format!("no answer: {error:?}"))?;
+    let mut answer = request.send().await.map_err(|error| format!("no answer: {error:?}"))?;
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-    let body = answer.bytes().await.map_err(|error| format!("no whole answer: {error:?}"))?;
+    let broken = |error| format!("no whole answer: {error:?}");
+    let endless = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+    let body = if endless && wanted.method == "GET" {
+        answer.chunk().await.map_err(broken)?.ok_or("a watch that tells nothing")?
+    } else {
+        answer.bytes().await.map_err(broken)?
+    };
     Ok(Answer { status, headers, body: body.to_vec() })
 }
 

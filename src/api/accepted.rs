@@ -24,6 +24,8 @@ pub(super) const REVERSE: &str = "reverse";
 pub(super) const KEYS_ONLY: &str = "keys_only";
 /// Where the page before ended.
 pub(super) const CURSOR: &str = "cursor";
+/// From where on a watch tells.
+pub(super) const SINCE: &str = "since";
 /// How long a value lasts.
 pub(super) const TTL: &str = "ttl";
 /// How much is added to a counter.
@@ -46,5 +48,7 @@ pub(super) const GET_KEYS: &[&str] =
 pub(super) const DELETE_KEYS: &[&str] = &[PREFIX, TIMEOUT];
 /// Of `GET /count`.
 pub(super) const COUNT: &[&str] = &[PREFIX, CONSISTENCY, TIMEOUT];
+/// Of `GET /watch`.
+pub(super) const WATCH: &[&str] = &[KEY, PREFIX, SINCE, TIMEOUT];
 /// Of `GET /metrics`: Prometheus adds none.
 pub(super) const NONE: &[&str] = &[];

@@ -48,6 +48,7 @@ pub(super) fn json_body(error: &Error, about: About) -> ErrorBody {
         outcome: (about == About::Write).then(|| error.outcome()),
         epoch: if let Error::WrongShard { epoch } = error { Some(*epoch) } else { None },
         version: if let Error::VersionMismatch { version } = error { *version } else { None },
+        oldest: if let Error::Compacted { oldest } = error { Some(oldest.clone()) } else { None },
     }
 }
 
@@ -104,6 +105,7 @@ pub(super) fn upgrade_required() -> Response {
         outcome: None,
         epoch: None,
         version: None,
+        oldest: None,
     };
     let mut response = json(StatusCode::UPGRADE_REQUIRED, &body);
     let headers = response.headers_mut();

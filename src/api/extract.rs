@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 
-use crate::api::accepted::{BY, CONSISTENCY, CURSOR, KEY, LIMIT, RAW, TIMEOUT, TTL};
+use crate::api::accepted::{BY, CONSISTENCY, CURSOR, KEY, LIMIT, RAW, SINCE, TIMEOUT, TTL};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::key::Key;
@@ -135,6 +135,16 @@ impl Query {
     pub(super) fn given(&self, name: &str, reason: &'static str) -> Result<&str, Error> {
         self.text(name)?.ok_or_else(|| invalid(name, reason))?;
         self.bound(name)
+    }
+
+    /// Whether a parameter is there, and be it empty.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.bytes(name).is_some()
+    }
+
+    /// From where on a watch tells, if that is said.
+    pub(super) fn since(&self) -> Result<Option<&str>, Error> {
+        self.text(SINCE)
     }
 
     /// How many keys a page may have.

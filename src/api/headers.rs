@@ -46,12 +46,17 @@ pub(super) fn unless(headers: &HeaderMap) -> Result<Option<Condition>, Error> {
 pub(super) fn at_least(headers: &HeaderMap) -> Result<Vec<GroupIndex>, Error> {
     let name = HeaderName::from_static(HEADER_MIN_INDEX);
     let Some(text) = single(headers, &name)? else { return Ok(Vec::new()) };
-    let bad = |reason| invalid(name.as_str(), reason);
+    positions(name.as_str(), text, MIN_INDEXES_MAX)
+}
+
+/// At most so many positions `<group>:<index>`, with commas, one of each group.
+pub(super) fn positions(name: &str, text: &str, max: usize) -> Result<Vec<GroupIndex>, Error> {
+    let bad = |reason| invalid(name, reason);
     let mut positions: Vec<GroupIndex> = Vec::new();
     for position in text.split(',').map(str::trim) {
         let expected = "expected <group>:<index> as in x-sage-index, several with commas";
         let position: GroupIndex = position.parse().map_err(|_| bad(expected))?;
-        if positions.len() >= MIN_INDEXES_MAX {
+        if positions.len() >= max {
             return Err(bad("too many positions"));
         }
         if positions.iter().any(|earlier| earlier.group == position.group) {

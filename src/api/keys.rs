@@ -123,7 +123,8 @@ fn describe(headers: &mut HeaderMap, scanned: &Scanned, consistency: Consistency
     }
 }
 
-fn set_index(headers: &mut HeaderMap, at: &[GroupIndex]) {
+/// Which state of each group that is, unless that is too long for a header.
+pub(super) fn set_index(headers: &mut HeaderMap, at: &[GroupIndex]) {
     let at: Vec<_> = at.iter().map(GroupIndex::to_string).collect();
     let at = at.join(", ");
     if (1..=INDEX_HEADER_BYTES_MAX).contains(&at.len()) {

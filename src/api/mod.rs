@@ -12,6 +12,7 @@
 //! body     the value, bounded in bytes and time
 //! kv       the handlers of one key: Kv::call within the deadline, and its reply as HTTP
 //! keys     /keys and /count: Kv::scan, its page as JSON, and the cursor to the next; Kv::delete_span
+//! watch    /watch: Kv::watch, and what it tells as server-sent events
 //! metrics  /metrics
 //! txn      /txn and /batch: Kv::call and Kv::batch
 //! status   /health /ready /status /stats /cluster /route
@@ -39,6 +40,7 @@ mod routes;
 mod status;
 mod txn;
 mod upgrade;
+mod watch;
 
 pub mod shard;
 
@@ -52,6 +54,8 @@ use crate::types::kv::{KvReply, KvRequest};
 use crate::types::once::Once;
 use crate::types::scan::{Deleted, Scan, Scanned, Span};
 use crate::types::txn::{Batched, Op};
+use crate::types::watch::Watch;
+use crate::watch::Watching;
 
 pub use routes::{Options, Rpc, coordinator_router, refusing_router, shard_router};
 
@@ -85,6 +89,14 @@ pub trait Kv: Send + Sync + 'static {
         once: Option<Once>,
         deadline: Deadline,
     ) -> impl Future<Output = Result<Batched, Error>> + Send;
+
+    /// Begins to watch keys before `deadline`, whatever happens: from then on every change that is acknowledged
+    /// will be told.
+    fn watch(
+        &self,
+        watch: Watch,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Watching, Error>> + Send;
 
     /// Removes all keys of a span, some at a time, before `deadline`, whatever happens.
     ///

@@ -19,28 +19,31 @@ use crate::api::body::let_run_out;
 use crate::api::error::About;
 use crate::api::openapi::{self, Documents, Method as Described, Served};
 use crate::api::{CoordinatorFace, Kv, ShardFace};
-use crate::api::{error, keys, kv, metrics, status, txn, upgrade};
+use crate::api::{error, keys, kv, metrics, status, txn, upgrade, watch};
 use crate::rpc;
 use crate::types::error::Error;
 use crate::types::http::{
     PATH_BATCH, PATH_CLUSTER, PATH_COUNT, PATH_DOCS, PATH_HEALTH, PATH_INCR, PATH_KEYS, PATH_KV,
     PATH_METRICS, PATH_OPENAPI, PATH_READY, PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS,
-    PATH_TOUCH, PATH_TXN,
+    PATH_TOUCH, PATH_TXN, PATH_WATCH,
 };
 use crate::types::limits::{
     BODY_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX, SCANS_IN_FLIGHT_MAX, VALUE_BYTES_DEFAULT,
+    WATCHES_MAX,
 };
 
 /// What a router is told beside its store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The largest value, in bytes.
     pub max_value_bytes: usize,
+    /// Ends what would go on for ever.
+    pub stopping: CancellationToken,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_value_bytes: VALUE_BYTES_DEFAULT }
+        Self { max_value_bytes: VALUE_BYTES_DEFAULT, stopping: CancellationToken::new() }
     }
 }
 
@@ -82,6 +85,10 @@ pub(super) struct Shared<F> {
     places: Arc<Semaphore>,
     /// A permit for each scan or count under way.
     scans: Arc<Semaphore>,
+    /// A permit for each watch.
+    watches: Arc<Semaphore>,
+    /// Ends them.
+    pub(super) stopping: CancellationToken,
 }
 
 impl<F> Shared<F> {
@@ -92,6 +99,8 @@ impl<F> Shared<F> {
             body_budget: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT_MAX)),
             places: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             scans: Arc::new(Semaphore::new(SCANS_IN_FLIGHT_MAX)),
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            stopping: options.stopping,
         })
     }
 
@@ -105,6 +114,12 @@ impl<F> Shared<F> {
     pub(super) fn admit_scan(&self) -> Result<OwnedSemaphorePermit, Error> {
         let full = |_| Error::Overloaded { queue: "the list of scans under way".into() };
         Arc::clone(&self.scans).try_acquire_owned().map_err(full)
+    }
+
+    /// A place for one more watch, or the refusal at once.
+    pub(super) fn admit_watch(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let full = |_| Error::Overloaded { queue: "the list of watches".into() };
+        Arc::clone(&self.watches).try_acquire_owned().map_err(full)
     }
 }
 
@@ -162,6 +177,7 @@ fn kv_routes<K: Kv>() -> Routes<Arc<Shared<K>>> {
         .get(PATH_KEYS, keys::list::<K>)
         .delete(PATH_KEYS, keys::delete::<K>)
         .get(PATH_COUNT, keys::count::<K>)
+        .get(PATH_WATCH, watch::watch::<K>)
 }
 
 /// A router, and what it serves: axum does not tell, and the document must say exactly that.

@@ -3,8 +3,10 @@
 //! again only while it is certain that it was not applied.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::api::{Kv, ShardFace};
 use crate::raft::Replica;
@@ -13,6 +15,7 @@ use crate::types::command::{Action, Outcome};
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{ReadyBody, ShardStatus};
+use crate::types::ids::Index;
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read};
 use crate::types::limits::{FOLLOWER_READ_PATIENCE, SPAN_DELETES_MAX};
@@ -21,30 +24,46 @@ use crate::types::peer::{Reply, Request};
 use crate::types::scan::{Deleted, Part, Scan, Scanned, Span};
 use crate::types::topology::Member;
 use crate::types::txn::{Batched, Op, Txn};
+use crate::types::watch::Watch;
+use crate::watch::Watching;
+
+mod watchers;
+
+use self::watchers::Watchers;
 
 /// How long to wait for another leader before asking again.
 const LEADER_PATIENCE: Duration = Duration::from_millis(50);
 /// What is kept of a deadline for the way back, so that the client hears the reason in time.
 const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 
-/// One replica and its way to whoever leads.
+/// A replica that is served.
 pub struct Shard {
+    way: Arc<Way>,
+    watchers: Watchers,
+}
+
+/// One replica and its way to whoever leads.
+struct Way {
     replica: Replica,
     dialer: Dialer,
     leaders: Mutex<HashMap<Member, Caller>>,
 }
 
 impl Shard {
-    /// Serves `replica`.
-    pub fn new(replica: Replica) -> Self {
-        Self { replica, dialer: Dialer::new(None), leaders: Mutex::default() }
+    /// Serves `replica`; watchers end with `stopping`.
+    pub fn new(replica: Replica, stopping: CancellationToken) -> Self {
+        let (dialer, leaders) = (Dialer::new(None), Mutex::default());
+        let way = Arc::new(Way { replica, dialer, leaders });
+        Self { way, watchers: Watchers::new(stopping) }
     }
 
     /// The replica behind it.
     pub fn replica(&self) -> &Replica {
-        &self.replica
+        &self.way.replica
     }
+}
 
+impl Way {
     /// A lane to `leader`; those to former leaders are closed.
     fn caller(&self, leader: &Member) -> Caller {
         let mut leaders = self.leaders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,9 +79,21 @@ impl Shard {
         leaders.entry(leader.clone()).or_insert_with(open).clone()
     }
 
+    /// Up to where the leader had applied the log at some moment from now on.
+    async fn read_index(&self, leader: &Member, deadline: Deadline) -> Result<Index, Error> {
+        let request = Request::ReadIndex { timeout_ms: deadline.left_ms() };
+        match self.caller(leader).call(&request, deadline).await {
+            Ok(Reply::ReadIndex(index)) => index,
+            Ok(other) => Err(Error::unavailable(format!("unexpected answer {other:?}"))),
+            Err(error) => Err(Error::unavailable(error.to_string())),
+        }
+    }
+}
+
+impl Shard {
     /// Asks this replica, and the leader if that is another.
     async fn attempt(&self, request: &KvRequest, deadline: Deadline) -> Result<KvReply, Error> {
-        let leader = match self.replica.call(request.clone(), deadline).await {
+        let leader = match self.way.replica.call(request.clone(), deadline).await {
             Err(Error::NotLeader { leader: Some(leader) }) => leader,
             answer => return answer,
         };
@@ -83,13 +114,8 @@ impl Shard {
         (key, at_least): (&Key, &[GroupIndex]),
         deadline: Deadline,
     ) -> Result<Read, Error> {
-        let request = Request::ReadIndex { timeout_ms: deadline.left_ms() };
-        let index = match self.caller(leader).call(&request, deadline).await {
-            Ok(Reply::ReadIndex(index)) => index?,
-            Ok(other) => return Err(Error::unavailable(format!("unexpected answer {other:?}"))),
-            Err(error) => return Err(Error::unavailable(error.to_string())),
-        };
-        self.replica.read_at(key, index, at_least, deadline).await
+        let index = self.way.read_index(leader, deadline).await?;
+        self.way.replica.read_at(key, index, at_least, deadline).await
     }
 
     async fn forward(
@@ -99,7 +125,7 @@ impl Shard {
         deadline: Deadline,
     ) -> Result<KvReply, Error> {
         let kv = Request::Kv { request: request.clone(), timeout_ms: deadline.left_ms() };
-        match self.caller(leader).call(&kv, deadline).await {
+        match self.way.caller(leader).call(&kv, deadline).await {
             Ok(Reply::Kv(reply)) => reply,
             Ok(other) => Err(unanswered(request, format!("unexpected answer {other:?}"))),
             Err(CallError::NotSent(reason)) => Err(Error::Unavailable { reason }),
@@ -174,6 +200,23 @@ impl Kv for Shard {
         }
     }
 
+    async fn watch(&self, watch: Watch, deadline: Deadline) -> Result<Watching, Error> {
+        let deadline = deadline.earlier_by(ANSWER_MARGIN);
+        loop {
+            let error = match self.watchers.watch(&self.way, watch.clone(), deadline).await {
+                Ok(watching) => return Ok(watching),
+                Err(error) => error,
+            };
+            let again = matches!(error, Error::NotLeader { .. } | Error::Unavailable { .. });
+            if !again || !self.may_ask_again(deadline).await {
+                return Err(match error {
+                    Error::NotLeader { .. } => Error::unavailable("the group has no leader"),
+                    error => error,
+                });
+            }
+        }
+    }
+
     async fn delete_span(&self, span: Span, deadline: Deadline) -> Result<Deleted, Error> {
         let deadline = deadline.earlier_by(ANSWER_MARGIN);
         let mut deleted = 0;
@@ -182,7 +225,7 @@ impl Kv for Shard {
                 Ok(Outcome::Deleted { index, keys, more }) => {
                     deleted += u64::from(keys);
                     if !more {
-                        let group = self.replica.status().name.unwrap_or_default().into();
+                        let group = self.way.replica.status().name.unwrap_or_default().into();
                         return Ok(Deleted {
                             at: vec![GroupIndex { group, index }],
                             keys: deleted,
@@ -211,12 +254,12 @@ impl Shard {
     async fn attempt_delete(&self, span: &Span, deadline: Deadline) -> Result<Outcome, Error> {
         let limit = u32::try_from(SPAN_DELETES_MAX).unwrap_or(u32::MAX);
         let action = Action::DeleteSpan { span: span.clone(), limit, once: None };
-        let leader = match self.replica.delete_span(action.clone(), deadline).await {
+        let leader = match self.way.replica.delete_span(action.clone(), deadline).await {
             Err(Error::NotLeader { leader: Some(leader) }) => leader,
             answer => return answer,
         };
         let request = Request::Propose { action, timeout_ms: deadline.left_ms() };
-        match self.caller(&leader).call(&request, deadline).await {
+        match self.way.caller(&leader).call(&request, deadline).await {
             Ok(Reply::Proposed(answer)) => answer,
             Ok(other) => Err(Error::outcome_unknown(format!("unexpected answer {other:?}"))),
             Err(CallError::Overloaded(url)) => {
@@ -231,12 +274,12 @@ impl Shard {
 
     /// As [`Shard::attempt`], for a scan.
     async fn attempt_scan(&self, scan: &Scan, deadline: Deadline) -> Result<Part, Error> {
-        let leader = match self.replica.scan(scan, deadline).await {
+        let leader = match self.way.replica.scan(scan, deadline).await {
             Err(Error::NotLeader { leader: Some(leader) }) => leader,
             answer => return answer,
         };
         let request = Request::Scan { scan: scan.clone(), timeout_ms: deadline.left_ms() };
-        match self.caller(&leader).call(&request, deadline).await {
+        match self.way.caller(&leader).call(&request, deadline).await {
             Ok(Reply::Scanned(answer)) => answer,
             Ok(other) => Err(Error::unavailable(format!("unexpected answer {other:?}"))),
             Err(CallError::Overloaded(url)) => {
@@ -251,10 +294,10 @@ impl Shard {
     /// Waits a moment for another leader, unless that is in vain: whether to ask again.
     async fn may_ask_again(&self, deadline: Deadline) -> bool {
         // A condemned replica will not answer later either; its process waits for those under way.
-        if deadline.left() <= LEADER_PATIENCE || self.replica.is_condemned() {
+        if deadline.left() <= LEADER_PATIENCE || self.way.replica.is_condemned() {
             return false;
         }
-        let changed = self.replica.leadership_changed();
+        let changed = self.way.replica.leadership_changed();
         // Whether it changed or not, the replica is asked again.
         drop(tokio::time::timeout(LEADER_PATIENCE, changed).await);
         true
@@ -263,11 +306,11 @@ impl Shard {
 
 impl ShardFace for Shard {
     fn status(&self) -> ShardStatus {
-        self.replica.status()
+        self.way.replica.status()
     }
 
     fn ready(&self) -> ReadyBody {
-        self.replica.ready()
+        self.way.replica.ready()
     }
 }
 
@@ -293,6 +336,7 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         | Error::NotAnInteger
         | Error::AnswerTooLarge
         | Error::AnswerNotKept
+        | Error::Compacted { .. }
         | Error::CrossShard { .. }
         | Error::NoSession
         | Error::NoRoom(_) => false,

@@ -25,6 +25,7 @@ mod shard;
 mod status;
 mod touch;
 mod txn;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -81,6 +82,8 @@ enum Command {
     Del(del::DelArgs),
     /// List keys and values in order
     Scan(scan::ScanArgs),
+    /// Print changes of keys as they come
+    Watch(watch::WatchArgs),
     /// Count keys
     Count(count::CountArgs),
     /// Show where a key lives
@@ -150,6 +153,7 @@ async fn carry_out(command: Command) -> anyhow::Result<Ending> {
         Command::Batch(args) => args.run().await,
         Command::Del(args) => args.run().await,
         Command::Scan(args) => args.run().await,
+        Command::Watch(args) => args.run().await,
         Command::Count(args) => args.run().await,
         Command::Route(args) => args.run().await,
         Command::Status(args) => args.run().await,

@@ -98,7 +98,7 @@ impl ScanArgs {
 }
 
 /// One line: the key, and its value behind a tab.
-fn write_item(item: &Listed, output: Format, lines: &mut Vec<u8>) {
+pub(super) fn write_item(item: &Listed, output: Format, lines: &mut Vec<u8>) {
     match (output, &item.value) {
         (Format::Json, _) => ItemBody::render(item, lines),
         (Format::Text, None) => lines.extend_from_slice(item.key.as_bytes()),

@@ -79,6 +79,9 @@ pub(super) struct ShardArgs {
     /// Read log and snapshot again this often, slowly, and repair what is damaged; 0s for never
     #[arg(long, env = "SAGE_SCRUB_INTERVAL", value_name = "TIME", default_value = "6h", value_parser = parse_duration)]
     scrub_interval: Duration,
+    /// Keep the newest changes, up to this size, for watchers that come again
+    #[arg(long, env = "SAGE_WATCH_HISTORY", value_name = "SIZE", default_value = "32MiB", value_parser = parse_bytes)]
+    watch_history: u64,
 }
 
 impl ShardArgs {
@@ -131,6 +134,7 @@ impl ShardArgs {
             max_memory: flags::max_memory(self.max_memory)?,
             min_free_disk: self.min_free_disk,
             scrub_interval: self.scrub_interval,
+            watch_history: self.watch_history,
         })
     }
 
@@ -203,6 +207,7 @@ mod tests {
             max_memory: None,
             min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
             scrub_interval: crate::types::limits::SCRUB_INTERVAL_DEFAULT,
+            watch_history: crate::types::limits::WATCH_HISTORY_BYTES_DEFAULT,
         };
         assert_eq!(options(""), Ok(expected));
     }

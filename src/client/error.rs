@@ -171,7 +171,14 @@ mod tests {
     use super::*;
 
     fn refusal(outcome: Option<WriteOutcome>) -> ErrorBody {
-        ErrorBody { error: "why".into(), code: "code".into(), outcome, epoch: None, version: None }
+        ErrorBody {
+            error: "why".into(),
+            code: "code".into(),
+            outcome,
+            epoch: None,
+            version: None,
+            oldest: None,
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Client {
 }
 
 /// What an item of a page says, or what is wrong with it.
-fn listed(item: ItemBody) -> Result<Listed, String> {
+pub(super) fn listed(item: ItemBody) -> Result<Listed, String> {
     let ItemBody { key, value, encoding, ts, version, expires } = item;
     let key = Key::new(key).map_err(|error| error.to_string())?;
     let value = value.map(|json| value_of(&json, encoding.as_deref()));

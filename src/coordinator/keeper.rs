@@ -334,6 +334,7 @@ fn identity(reply: Reply) -> Result<Identity, String> {
         | Reply::TransferLeader(_)
         | Reply::Compared(_)
         | Reply::ReadIndex(_)
-        | Reply::Scanned(_) => Err("it did not say who it is".into()),
+        | Reply::Scanned(_)
+        | Reply::Watched(_) => Err("it did not say who it is".into()),
     }
 }

@@ -18,6 +18,7 @@
 //!   sent again until the group has answered, and takes effect once.
 //! - **One scan.** [`scan`] asks all groups at once and puts their parts together; [`delete_span`] has each
 //!   of them remove its keys of a span.
+//! - **Watchers.** [`watch`] follows the leader of each group that somebody watches, once for all of them.
 //! - **The ring.** [`keeper`] asks the URLs of `--shards`, and every member that it hears of, who
 //!   they are. [`claiming`], which is pure, decides from the answers: wait, claim the ring for fresh
 //!   groups, finish or take back what another coordinator left half done, or serve by what is
@@ -45,6 +46,7 @@ mod scatter;
 mod session;
 mod shared;
 mod topology;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +63,7 @@ use crate::coordinator::roster::Roster;
 use crate::coordinator::routing::{Heard, Need, Route, Step};
 use crate::coordinator::session::Ticket;
 use crate::coordinator::shared::{Active, Errand, Shared};
+use crate::coordinator::watch::Watchers;
 use crate::planted::{self, Bug};
 use crate::rpc::Dialer;
 use crate::types::deadline::Deadline;
@@ -77,6 +80,8 @@ use crate::types::scan::{Deleted, Scan, Scanned, Span};
 #[cfg(any(test, feature = "simulation"))]
 use crate::types::topology::Topology;
 use crate::types::txn::{Batched, Op};
+use crate::types::watch::Watch;
+use crate::watch::Watching;
 
 pub use self::peers::Peers;
 
@@ -93,6 +98,7 @@ pub struct CoordinatorOptions {
 #[derive(Debug)]
 pub struct Coordinator<P = Lanes> {
     shared: Arc<Shared<P>>,
+    watchers: Watchers,
     _keeper: AbortOnDropHandle<()>,
 }
 
@@ -114,8 +120,9 @@ impl<P: Peers> Coordinator<P> {
         let CoordinatorOptions { shards, vnodes } = options;
         let given = shards.iter().map(|url| url.trim_end_matches('/').to_owned());
         let keeper = Keeper::new(Arc::clone(&shared), given.collect(), vnodes);
+        let watchers = Watchers::new(shutdown.clone());
         let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run(shutdown)));
-        Self { shared, _keeper: keeper }
+        Self { shared, watchers, _keeper: keeper }
     }
 
     /// Looks at the topology that is served by, if there is one.
@@ -193,6 +200,10 @@ impl<P: Peers> Kv for Coordinator<P> {
         scan::scan(&self.shared, scan, deadline.earlier_by(ROUTE_MARGIN)).await
     }
 
+    async fn watch(&self, watch: Watch, deadline: Deadline) -> Result<Watching, Error> {
+        self.watchers.watch(&self.shared, watch, deadline.earlier_by(ROUTE_MARGIN)).await
+    }
+
     async fn delete_span(&self, span: Span, deadline: Deadline) -> Result<Deleted, Error> {
         delete_span::delete_span(&self.shared, &span, deadline.earlier_by(ROUTE_MARGIN)).await
     }
@@ -266,6 +277,7 @@ fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
             | Reply::Compared(_)
             | Reply::ReadIndex(_)
             | Reply::Scanned(_)
+            | Reply::Watched(_)
             | Reply::NotReady(_),
         ) => Heard::Nonsense("the answer was to another question".into()),
     }

@@ -80,6 +80,7 @@ fn part(_need: Need, reply: Reply) -> Heard<Part> {
         | Reply::TransferLeader(_)
         | Reply::Compared(_)
         | Reply::ReadIndex(_)
+        | Reply::Watched(_)
         | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

@@ -55,7 +55,8 @@ async fn status<P: Peers>(
             | Reply::TransferLeader(_)
             | Reply::Compared(_)
             | Reply::ReadIndex(_)
-            | Reply::Scanned(_),
+            | Reply::Scanned(_)
+            | Reply::Watched(_),
         ) => "it did not say how it is".into(),
         Err(error) => error.to_string(),
     };

@@ -306,6 +306,7 @@ pub(in crate::coordinator) fn outcome(_need: Need, reply: Reply) -> Heard<Outcom
         | Reply::Compared(_)
         | Reply::ReadIndex(_)
         | Reply::Scanned(_)
+        | Reply::Watched(_)
         | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
     }
 }

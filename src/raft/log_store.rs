@@ -169,7 +169,7 @@ mod tests {
             let wal = Wal::open(options).expect("a new log");
             let snapshots = Snapshots::open(Arc::new(Real), &dir.path().join("snapshot"))
                 .expect("a new directory");
-            let mut machine = StateMachine::new(State::default(), snapshots);
+            let mut machine = StateMachine::new(State::default(), snapshots, 0);
             machine.leaves_entries_out = true;
             Ok((dir, LogStore::new(wal), machine))
         }

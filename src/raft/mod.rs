@@ -35,6 +35,7 @@ mod spared;
 mod state_machine;
 mod status;
 mod surroundings;
+mod watches;
 mod wire;
 mod writes;
 
@@ -48,3 +49,4 @@ pub use replica::{Replica, ReplicaOptions};
 pub use spared::until_spared;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use surroundings::Surroundings;
+pub use watches::Watchable;

@@ -109,7 +109,12 @@ impl Replica {
         }
     }
 
-    async fn until_applied(&self, index: Index, deadline: Deadline) -> Result<(), Error> {
+    /// Waits until entry `index` is applied here.
+    pub(in crate::raft) async fn until_applied(
+        &self,
+        index: Index,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         if self.published().load().next_index() > index {
             return Ok(());
         }

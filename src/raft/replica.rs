@@ -34,6 +34,7 @@ use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
 use crate::raft::surroundings::Surroundings;
+use crate::raft::watches::Watches;
 use crate::raft::{scrub, slow_disk, writes};
 use crate::rpc::Dialer;
 use crate::store::blocking::blocking;
@@ -77,6 +78,8 @@ pub struct ReplicaOptions {
     pub min_free_disk: u64,
     /// How often log and snapshot are read again to find damage; never for zero.
     pub scrub_interval: Duration,
+    /// The changes that are kept for watchers, in bytes.
+    pub watch_history: u64,
 }
 
 /// One member of one group. Clones share it.
@@ -92,6 +95,7 @@ struct Inner {
     snapshots: Snapshots,
     meta: Meta,
     published: Published,
+    watches: Watches,
     freshness: Arc<Freshness>,
     as_of: Arc<AsOf>,
     dialer: Dialer,
@@ -148,8 +152,9 @@ impl Replica {
             lease: Arc::clone(&lease),
             stall,
         };
-        let machine = StateMachine::new(state, snapshots.clone());
+        let machine = StateMachine::new(state, snapshots.clone(), options.watch_history);
         let (published, record) = (machine.published(), machine.record());
+        let watches = machine.watches();
         let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
             .map_err(OpenError::internal)?;
         let raft = Raft::new(node, settings, network, LogStore::new(wal.clone()), machine)
@@ -181,6 +186,7 @@ impl Replica {
             snapshots,
             meta,
             published,
+            watches,
             as_of,
             lease,
             group,
@@ -375,6 +381,10 @@ impl Replica {
 
     pub(in crate::raft) fn published(&self) -> &Published {
         &self.0.published
+    }
+
+    pub(in crate::raft) fn watches(&self) -> &Watches {
+        &self.0.watches
     }
 
     pub(in crate::raft) fn freshness(&self) -> &Arc<Freshness> {

@@ -58,6 +58,10 @@ impl Service for Replica {
                 let deadline = deadline(timeout_ms);
                 Reply::Scanned(self.once_led(deadline, || self.scan(&scan, deadline)).await)
             }
+            Request::Watch { ask, timeout_ms } => {
+                let deadline = deadline(timeout_ms);
+                Reply::Watched(self.once_led(deadline, || self.watch(&ask, deadline)).await)
+            }
             Request::Propose { action, timeout_ms } => {
                 Reply::Proposed(self.be_proposed(action, deadline(timeout_ms)).await)
             }

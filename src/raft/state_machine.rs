@@ -16,6 +16,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use crate::planted::{self, Bug};
 use crate::raft::checkpoints::Record;
 use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
+use crate::raft::watches::Watches;
 use crate::raft::wire;
 use crate::store::apply::apply;
 use crate::store::blocking::blocking;
@@ -64,6 +65,7 @@ pub(in crate::raft) struct StateMachine {
     state: State,
     published: Published,
     record: Record,
+    watches: Watches,
     snapshots: Snapshots,
     /// openraft's storage suite leaves entries out; nothing else may.
     #[cfg(test)]
@@ -71,11 +73,14 @@ pub(in crate::raft) struct StateMachine {
 }
 
 impl StateMachine {
-    /// Starts from `state`, which the newest snapshot holds, or an empty one.
-    pub(in crate::raft) fn new(state: State, snapshots: Snapshots) -> Self {
+    /// Starts from `state`, which the newest snapshot holds, or an empty one; keeps so many bytes of changes
+    /// for watchers.
+    pub(in crate::raft) fn new(state: State, snapshots: Snapshots, watch_history: u64) -> Self {
         let published = Published::default();
         published.publish(&state);
+        let state = State { changes: Some(Vec::new()), ..state };
         Self {
+            watches: Watches::new(watch_history, state.next_index()),
             state,
             published,
             record: Record::default(),
@@ -88,6 +93,11 @@ impl StateMachine {
     /// What readers load from.
     pub(in crate::raft) fn published(&self) -> Published {
         self.published.clone()
+    }
+
+    /// What it tells watchers.
+    pub(in crate::raft) fn watches(&self) -> Watches {
+        self.watches.clone()
     }
 
     /// Where its checkpoints are.
@@ -117,6 +127,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 Err(futures::stream::TryReadyChunksError(chunk, error)) => (chunk, Some(error)),
             };
             let mut answers = Vec::with_capacity(chunk.len());
+            let mut changed = Vec::with_capacity(chunk.len());
             for (entry, responder) in chunk {
                 let entry = wire::entry(entry);
                 #[cfg(test)]
@@ -126,11 +137,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 }
                 let outcome = apply(&mut self.state, &entry);
                 self.record.note(&self.state);
+                changed.push((
+                    entry.id.index,
+                    self.state.changes.replace(Vec::new()).unwrap_or_default(),
+                ));
                 answers.extend(responder.map(|responder| (responder, outcome)));
             }
             if !(planted::bug(Bug::LatePublish) && planted::one_of(2)) {
                 self.published.publish(&self.state);
             }
+            self.watches.record(changed);
             for (responder, outcome) in answers {
                 responder.send(outcome);
             }
@@ -164,6 +180,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             SnapshotData::Built(snapshot) => snapshots.read(&snapshot),
         })
         .await?;
+        self.state.changes = Some(Vec::new());
+        // First: who sees the new state must not be told of a place before it.
+        self.watches.begin_anew(self.state.next_index());
         self.published.publish(&self.state);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One listening socket: accepts, serves HTTP/1.1, drains.
 //!
-//! What a stranger can hold is bounded: connections in number, the time for a request's headers.
+//! What a stranger can hold is bounded: connections in number, the time for a request's headers, the
+//! time in which nothing of an answer is taken.
 //! (Bodies and requests are bounded by `api`, upgraded connections by `rpc`.) A connection that
 //! breaks the rules ends alone.
 
@@ -16,12 +17,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-use crate::types::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEADERS_TIMEOUT};
+use crate::types::limits::{
+    ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEADERS_TIMEOUT, HTTP_BUFFER_BYTES_MAX,
+    SLOW_READER_MAX,
+};
 
 /// A socket that is served.
 pub(super) struct Http {
@@ -80,11 +85,7 @@ async fn accept(
         };
         match accepted {
             Ok((socket, _)) => {
-                let serving = serve(socket, router.clone(), stopping.clone());
-                connections.spawn(async move {
-                    serving.await;
-                    drop(place);
-                });
+                connections.spawn(serve(socket, router.clone(), stopping.clone(), place));
             }
             // Out of file descriptors, mostly: others have to end first.
             Err(error) => {
@@ -95,15 +96,24 @@ async fn accept(
     }
 }
 
-async fn serve(socket: TcpStream, router: Router, stopping: CancellationToken) {
+/// Serves one connection, which has its place until it ends.
+async fn serve(
+    socket: TcpStream,
+    router: Router,
+    stopping: CancellationToken,
+    _place: Result<OwnedSemaphorePermit, AcquireError>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "could not set TCP_NODELAY");
     }
     let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request));
+    let mut socket = TimeoutStream::new(socket);
+    socket.set_write_timeout(Some(SLOW_READER_MAX));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
-        .serve_connection(TokioIo::new(socket), service)
+        .max_buf_size(HTTP_BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(Box::pin(socket)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -123,4 +133,40 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     Service::call(&mut router, request.map(Body::new)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A client that asks for more than fits on the way and takes none of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_reader_takes_nothing_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let large = || async { vec![0_u8; 64 * 1024 * 1024] };
+        let (stopping, upgrades) = (CancellationToken::new(), TaskTracker::new());
+        let router = Router::new().route("/", get(large));
+        let http = Http::serve(listener, router, stopping, upgrades);
+        let mut client = TcpStream::connect(address).await.expect("it listens");
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it is taken");
+        // The listener and this connection.
+        while http.connections.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(SLOW_READER_MAX / 2).await;
+        assert_eq!(http.connections.len(), 2, "it has time");
+        tokio::time::sleep(SLOW_READER_MAX).await;
+        while http.connections.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut answer = Vec::new();
+        let ended = client.read_to_end(&mut answer).await;
+        assert!(ended.is_err() || answer.len() < 64 * 1024 * 1024, "it was cut");
+    }
 }

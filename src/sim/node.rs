@@ -326,5 +326,6 @@ fn options(place: Place, group: usize, peers: Vec<String>) -> ReplicaOptions {
         max_memory: None,
         min_free_disk: 0,
         scrub_interval: Duration::ZERO,
+        watch_history: crate::types::limits::WATCH_HISTORY_BYTES_DEFAULT,
     }
 }

@@ -38,6 +38,7 @@ use crate::types::once::{Answer, IdempotencyKey, Once, Settled, WriteId};
 use crate::types::scan::Span;
 use crate::types::topology::Claim;
 use crate::types::value::Value;
+use crate::types::watch::{Change, Event};
 
 /// Applies the entry that follows the last one applied.
 ///
@@ -73,7 +74,7 @@ fn run(state: &mut State, command: &Command) -> Outcome {
     match &command.action {
         Action::Found { group, name } => found(state, *group, name),
         Action::Put { key, value } => put(state, key, value, command.ts),
-        Action::Delete { key } => delete(state, key),
+        Action::Delete { key } => delete(state, key, command.ts),
         Action::Claim(claim) => done_or_refused(take_claim(state, claim)),
         Action::Confirm { cluster } => done_or_refused(confirm(state, *cluster)),
         Action::Release { cluster } => done_or_refused(release(state, *cluster)),
@@ -106,9 +107,11 @@ fn run(state: &mut State, command: &Command) -> Outcome {
                 txn::txn(state, txn, command.ts)
             })
         }
-        Action::DeleteSpan { span, limit, once: None } => delete_span(state, span, *limit),
+        Action::DeleteSpan { span, limit, once: None } => {
+            delete_span(state, span, *limit, command.ts)
+        }
         Action::DeleteSpan { span, limit, once: Some(id) } => {
-            of_session(state, *id, command.ts, |state| delete_span(state, span, *limit))
+            of_session(state, *id, command.ts, |state| delete_span(state, span, *limit, command.ts))
         }
     }
 }
@@ -222,7 +225,7 @@ fn key_write(state: &mut State, write: &KeyWrite, ts: TimestampMs) -> Outcome {
 fn unconditional(state: &mut State, key: &Key, write: &Write, ts: TimestampMs) -> Outcome {
     match write {
         Write::Put { value } => put(state, key, value, ts),
-        Write::Delete => delete(state, key),
+        Write::Delete => delete(state, key, ts),
         Write::PutFor { value, ttl_ms } => put_for(state, key, (value, *ttl_ms), ts),
         Write::Touch { ttl_ms } => touch(state, key, *ttl_ms),
         Write::Add { by } => add(state, key, *by, ts),
@@ -302,7 +305,7 @@ fn add(state: &mut State, key: &Key, by: i64, ts: TimestampMs) -> Outcome {
 fn expire(state: &mut State) {
     for _ in 0..EXPIRIES_MAX {
         match state.first_over().cloned() {
-            Some((expires, key)) if expires <= state.clock => remove(state, &key),
+            Some((expires, key)) if expires <= state.clock => remove_over(state, &key),
             Some(_) | None => return,
         };
     }
@@ -311,8 +314,13 @@ fn expire(state: &mut State) {
 /// Before anything is made of a key: a value that is over is none.
 fn remove_if_over(state: &mut State, key: &Key) {
     if state.map.get(key).is_some_and(|item| item.is_over(state.clock)) {
-        remove(state, key);
+        remove_over(state, key);
     }
+}
+
+fn remove_over(state: &mut State, key: &Key) -> Option<Version> {
+    let ts = state.clock;
+    remove(state, key, (Change::Expire, ts))
 }
 
 fn put_until(
@@ -333,24 +341,29 @@ fn put_until(
     if planted::bug(Bug::FlipBit) && planted::one_of(100) {
         value.data = planted::flip(&value.data).into();
     }
+    state.tell(|| {
+        let change = Change::Put { value: value.clone(), expires };
+        Event { key: key.clone(), change, ts, version }
+    });
     state.insert(key, Item { value, ts, version, expires });
     Outcome::Written { version, existed }
 }
 
-fn delete(state: &mut State, key: &Key) -> Outcome {
+fn delete(state: &mut State, key: &Key, ts: TimestampMs) -> Outcome {
     if let Err(WrongShard { epoch }) = state.check_owned(key) {
         return Outcome::WrongShard { epoch };
     }
     remove_if_over(state, key);
-    match remove(state, key) {
+    match remove(state, key, (Change::Delete, ts)) {
         Some(version) => Outcome::Written { version, existed: true },
         None => Outcome::Written { version: state.version_floor, existed: false },
     }
 }
 
 /// Takes the value of a key away, which is a write of that key: its version, if there was a value.
-fn remove(state: &mut State, key: &Key) -> Option<Version> {
+fn remove(state: &mut State, key: &Key, (change, ts): (Change, TimestampMs)) -> Option<Version> {
     let version = state.remove(key)?.version + 1;
+    state.tell(|| Event { key: key.clone(), change, ts, version });
     if !planted::bug(Bug::ForgetFloor) {
         state.version_floor = state.version_floor.max(version);
     }
@@ -358,7 +371,7 @@ fn remove(state: &mut State, key: &Key) -> Option<Version> {
 }
 
 /// The span may reach over keys of other groups; those that are here are the group's own.
-fn delete_span(state: &mut State, span: &Span, limit: u32) -> Outcome {
+fn delete_span(state: &mut State, span: &Span, limit: u32, ts: TimestampMs) -> Outcome {
     let limit = (limit as usize).min(SPAN_DELETES_MAX);
     let mut items = state.range(span);
     // What is over goes on the way, and does not count.
@@ -369,8 +382,12 @@ fn delete_span(state: &mut State, span: &Span, limit: u32) -> Outcome {
         .collect();
     let more = items.next().is_some();
     drop(items);
-    for (key, _) in &doomed {
-        remove(state, key);
+    for (key, over) in &doomed {
+        if *over {
+            remove_over(state, key)
+        } else {
+            remove(state, key, (Change::Delete, ts))
+        };
     }
     let keys = doomed.iter().filter(|(_, over)| !over).count();
     let index = state.applied.map_or(0, |id| id.index);

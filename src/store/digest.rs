@@ -81,6 +81,8 @@ pub fn of_state(state: &State) -> StateHash {
         by_expiry: _,
         bytes: _,
         items_hash,
+        // Follows from the entries, and only some take it.
+        changes: _,
     } = state;
     let answers = answers.hash();
     let rest = (membership, group, claim, confirmed, version_floor, clock, answers);

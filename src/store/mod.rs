@@ -8,6 +8,7 @@
 //!           snapshot/<index>-<term>.snap  the state as of one entry     snapshot
 //! files     Disk                        all of it but LOCK and meta/    disk
 //! memory    State                       what entries come to            state, apply, digest
+//!           History                     what they changed last          history
 //! ```
 //!
 //! An entry is first in the log, synced; once it is committed, [`apply::apply`] turns it into
@@ -28,6 +29,7 @@ mod crashes;
 pub mod datadir;
 pub mod digest;
 pub mod disk;
+pub mod history;
 pub mod meta;
 mod note;
 pub mod rejoins;

@@ -25,6 +25,7 @@ use crate::types::log::StoredMembership;
 use crate::types::scan::Span;
 use crate::types::topology::{Claim, Epoch};
 use crate::types::value::Value;
+use crate::types::watch::Event;
 
 /// What an item counts for in memory beside the bytes of its key and value: its place in the map,
 /// and what the allocator adds. Measured: 233 to 240 bytes ("Memory" in `docs/operations.md`).
@@ -65,6 +66,9 @@ pub struct State {
     pub bytes: u64,
     /// The sum of the items' hashes.
     pub items_hash: ItemsHash,
+    /// What entries have changed since somebody took it, for watchers, in order; `None` where nobody
+    /// takes it. Says nothing that the entries don't, and is in no snapshot.
+    pub changes: Option<Vec<Event>>,
 }
 
 /// The group does not own the key.
@@ -76,6 +80,13 @@ pub struct WrongShard {
 }
 
 impl State {
+    /// Notes a change of a key for whoever takes [`State::changes`].
+    pub(in crate::store) fn tell(&mut self, event: impl FnOnce() -> Event) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(event());
+        }
+    }
+
     /// Puts an item into the map and keeps count; what was there before comes back.
     pub(in crate::store) fn insert(&mut self, key: &Key, item: Item) -> Option<Item> {
         self.bytes += size_of(key, &item);

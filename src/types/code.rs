@@ -49,6 +49,7 @@ codes! {
     KeyNotFound = "key_not_found", 404, "the key has no value that could be touched";
     MethodNotAllowed = "method_not_allowed", 405, "the path has no such method; `Allow` names those it has";
     NotAnInteger = "not_an_integer", 409, "what was to be counted is no integer of 64 bits, or would be none any more";
+    Compacted = "compacted", 410, "what has changed since then is not kept any more; `oldest` beside it is where a watch can begin";
     VersionMismatch = "version_mismatch", 412, "the condition of a write did not hold; `version` beside it, if the key has a value";
     KeyTooLarge = "key_too_large", 413, "a key or a bound of keys is too long";
     ValueTooLarge = "value_too_large", 413, "the value or the body is too long";

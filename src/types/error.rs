@@ -149,6 +149,14 @@ pub enum Error {
     /// another.
     #[error("the session is not open")]
     NoSession,
+    /// `410`: what a watch asks for is not kept any more.
+    #[error(
+        "what changed since then is not kept any more: read anew, and watch from the position of that; the oldest is {oldest}"
+    )]
+    Compacted {
+        /// The first position of each group that a watch can begin behind, as in `X-Sage-Index`.
+        oldest: String,
+    },
 }
 
 impl Error {
@@ -206,6 +214,7 @@ impl Error {
             Self::Overloaded { .. } => Code::Overloaded,
             Self::OutcomeUnknown { .. } => Code::OutcomeUnknown,
             Self::AnswerNotKept => Code::AnswerNotKept,
+            Self::Compacted { .. } => Code::Compacted,
             Self::NoRoom(Space::Memory { .. }) => Code::OutOfMemoryBudget,
             Self::NoRoom(Space::Disk) => Code::DiskFull,
         }
@@ -238,6 +247,7 @@ impl Error {
             | Self::Overloaded { .. }
             | Self::OutcomeUnknown { .. }
             | Self::NoSession
+            | Self::Compacted { .. }
             | Self::NoRoom(_) => false,
         }
     }
@@ -266,6 +276,7 @@ impl Error {
             | Self::AnswerTooLarge
             | Self::CrossShard { .. }
             | Self::NoSession
+            | Self::Compacted { .. }
             | Self::NoRoom(_) => WriteOutcome::NotApplied,
         }
     }

@@ -37,6 +37,8 @@ pub const PATH_TXN: &str = "/txn";
 pub const PATH_BATCH: &str = "/batch";
 /// The keys of all groups, in order.
 pub const PATH_KEYS: &str = "/keys";
+/// The changes of keys, as they come.
+pub const PATH_WATCH: &str = "/watch";
 /// How many keys there are.
 pub const PATH_COUNT: &str = "/count";
 /// Where a key lives (coordinator).
@@ -68,6 +70,9 @@ pub const HEADER_IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const HEADER_MIN_INDEX: &str = "x-sage-min-index";
 /// How old a stale read may be, in milliseconds; `unknown` before a leader was heard.
 pub const HEADER_LAG: &str = "x-sage-lag";
+/// Where a watch goes on that was there before: the last `id:` of its events (server-sent events, HTML
+/// standard).
+pub const HEADER_LAST_EVENT_ID: &str = "last-event-id";
 /// With `raw=true`, whose body has no room for it: when the value was written, milliseconds since
 /// the epoch.
 pub const HEADER_TS: &str = "x-sage-ts";
@@ -82,6 +87,8 @@ pub const CONTENT_HTML: &str = "text/html; charset=utf-8";
 pub const CONTENT_TEXT: &str = "text/plain; charset=utf-8";
 /// What a JSON value and every JSON body is sent and comes back as.
 pub const CONTENT_JSON: &str = "application/json";
+/// What changes come as.
+pub const CONTENT_EVENTS: &str = "text/event-stream";
 /// What bytes are sent and come back as.
 pub const CONTENT_BYTES: &str = "application/octet-stream";
 
@@ -285,6 +292,9 @@ pub struct ErrorBody {
     /// With `version_mismatch`: the key's version; absent if the key has no value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
+    /// With `compacted`: the oldest positions that a watch can begin behind, as in [`HEADER_INDEX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
 }
 
 /// Body of `GET /route`.

@@ -341,3 +341,54 @@ pub const MIN_INDEX_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a follower waits for entries that it must have for a read before it leaves the read to
 /// the leader.
 pub const FOLLOWER_READ_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The changes that a replica keeps for watchers, in bytes, unless `--watch-history` says otherwise.
+pub const WATCH_HISTORY_BYTES_DEFAULT: u64 = 32 * 1024 * 1024;
+/// The most changes in one answer to a process that watches.
+pub const WATCH_TOLD_EVENTS_MAX: usize = 1024;
+/// The most bytes of changes in such an answer; a larger change comes alone.
+pub const WATCH_TOLD_BYTES_MAX: usize = 1024 * 1024;
+/// After looking at so many changes others run.
+pub const WATCH_LOOK_EVENTS: usize = 4096;
+/// How long a group waits for a change before it answers that there is none: less than
+/// [`ANSWER_PATIENCE`], so that nobody doubts its leader for that.
+pub const WATCH_WAIT: Duration = Duration::from_millis(250);
+/// How long a process may wait for such an answer in all.
+pub const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause before a group is asked again that could not answer.
+pub const WATCH_PAUSE: Duration = Duration::from_millis(100);
+/// A group that has not answered its watchers for so long has none any more: they are told to come again.
+pub const WATCH_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a process goes on following a group after its last watcher has left.
+pub const WATCH_LINGER: Duration = Duration::from_secs(30);
+/// The newest changes of a group that a process keeps for its watchers, in bytes: who is further behind
+/// asks the group.
+pub const WATCH_TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most changes that one watcher is given at a time.
+pub const WATCH_STEP_EVENTS: usize = 64;
+/// The most bytes of changes that it is given at a time; a larger change comes alone.
+pub const WATCH_STEP_BYTES: usize = 32 * 1024;
+/// A change of so many bytes is put in the form in which it is sent once, for all its watchers.
+pub const WATCH_SHARED_BYTES_MIN: usize = 4 * 1024;
+/// The most bytes of changes that all watchers of a process hold for themselves, which have missed them and
+/// asked for them; who asks for more waits for others to take what is theirs.
+pub const WATCH_CATCH_UP_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The most watchers that one process serves at a time: of its connections some are left for others.
+pub const WATCHES_MAX: usize = 15 * 1024;
+/// The most watchers of one process that ask one group at a time for what they have missed.
+pub const WATCH_CATCH_UPS_MAX: usize = 32;
+/// How often a watcher is told how far it has come when nothing has changed that it watches.
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest position of a watch that is read, in bytes: of all groups, in base64.
+pub const RESUME_BYTES_MAX: usize = 24 * 1024;
+/// The most bytes of an answer that wait for a slow client, beside what is in its socket, and the longest
+/// head of a request.
+pub const HTTP_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take nothing of an answer before its connection is closed.
+pub const SLOW_READER_MAX: Duration = Duration::from_secs(30);
+/// The longest line of a watch that the client reads, in bytes: text of nothing but escapes.
+pub const EVENT_LINE_BYTES_MAX: usize = 6 * VALUE_BYTES_MAX + 1024 * 1024;
+/// The first pause before a client opens a lost watch again; it doubles from try to try.
+pub const WATCH_RETRY_MIN: Duration = Duration::from_millis(50);
+/// The longest such pause.
+pub const WATCH_RETRY_MAX: Duration = Duration::from_secs(2);

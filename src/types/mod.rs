@@ -34,3 +34,4 @@ pub mod txn_body;
 pub mod units;
 pub mod url;
 pub mod value;
+pub mod watch;

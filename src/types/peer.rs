@@ -18,9 +18,10 @@ use crate::types::limits::{APPEND_ENTRIES_MAX, CHECKPOINTS_MAX, MEMBERS_MAX, NOD
 use crate::types::log::{Entry, StoredMembership};
 use crate::types::scan::{Part, Scan};
 use crate::types::topology::{Claim, Member};
+use crate::types::watch::{Ask, Told};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 6;
+pub const PROTOCOL_VERSION: u16 = 7;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -103,6 +104,14 @@ pub enum Request {
         /// The time that is left for it.
         timeout_ms: u32,
     },
+    /// What has changed, for watchers of this group? Whatever a replica has applied it may tell; that
+    /// there is no more only the leader may say.
+    Watch {
+        /// The question.
+        ask: Ask,
+        /// The time that is left for it.
+        timeout_ms: u32,
+    },
 }
 
 /// The answer to a call.
@@ -132,6 +141,8 @@ pub enum Reply {
     ReadIndex(Result<Index, Error>),
     /// To `Scan`.
     Scanned(Result<Part, Error>),
+    /// To `Watch`.
+    Watched(Result<Told, Error>),
 }
 
 /// Who a replica is.

@@ -47,6 +47,13 @@ impl Span {
         Self { from: Bytes::copy_from_slice(prefix), to }
     }
 
+    /// One key.
+    pub fn of_key(key: &Key) -> Self {
+        let from = Bytes::copy_from_slice(key.as_bytes());
+        // No text lies between a key and the key with a zero byte behind it.
+        Self { to: Some([key.as_bytes(), &[0]].concat().into()), from }
+    }
+
     /// The keys from `start` on, up to and without `end`; either may be empty, and bounds nothing then.
     pub fn new(start: &str, end: &str) -> Self {
         let to = (!end.is_empty()).then(|| Bytes::copy_from_slice(end.as_bytes()));
@@ -73,6 +80,11 @@ impl Span {
             Self { from: [key.as_bytes(), &[0]].concat().into(), to: None }
         };
         self.within(rest)
+    }
+
+    /// Whether `key` is in it.
+    pub fn holds(&self, key: &Key) -> bool {
+        *self.from <= *key.as_bytes() && self.to.as_ref().is_none_or(|to| key.as_bytes() < to)
     }
 
     /// Whether no key can be in it.

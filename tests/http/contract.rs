@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
 fn options() -> Options {
-    Options { max_value_bytes: MAX_VALUE_BYTES }
+    Options { max_value_bytes: MAX_VALUE_BYTES, ..Options::default() }
 }
 
 fn subject(server: &Server, face: Face) -> Subject {

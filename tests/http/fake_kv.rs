@@ -1,13 +1,11 @@
 //! Stores without a group behind them: one that works, in memory, and one that fails as told.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, shard_router};
 use sagedb::rpc::{FrameReceiver, FrameSender, Service};
-use sagedb::types::command::{KeyWrite, Write};
+use sagedb::types::command::KeyWrite;
 use sagedb::types::deadline::Deadline;
 use sagedb::types::error::Error;
 use sagedb::types::hash::Token;
@@ -15,18 +13,21 @@ use sagedb::types::http::{
     ClusterBody, GroupBody, ReadyBody, RingStatus, Role, RouteBody, ShardStatus,
 };
 use sagedb::types::ids::{ClusterId, GroupId, NodeId, StateHash};
-use sagedb::types::item::Item;
 use sagedb::types::key::Key;
-use sagedb::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
-use sagedb::types::once::{IdempotencyKey, Once};
+use sagedb::types::kv::{Consistency, KvReply, KvRequest, Read};
+use sagedb::types::once::Once;
 use sagedb::types::peer::{Hello, Reply, Request};
-use sagedb::types::scan::{Deleted, Found, Listed, Scan, Scanned, Span, Want};
-use sagedb::types::txn::{Batched, Compare, Op, OpError, OpResult, Txn, TxnOutcome, TxnReply};
-use sagedb::types::value::Value;
+use sagedb::types::scan::{Deleted, Scan, Scanned, Span, Want};
+use sagedb::types::txn::{Batched, Op, Txn};
+use sagedb::types::watch::Watch;
+use sagedb::watch::{Group, Hub, Watching};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::fake_state::State;
+use crate::fake_watch::Changes;
 
 /// How a store behaves.
 #[derive(Clone, Debug)]
@@ -45,25 +46,16 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub(crate) struct Fake {
     mode: Mode,
-    state: Mutex<State>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct State {
-    index: u64,
-    versions: BTreeMap<Key, u64>,
-    items: BTreeMap<Key, Item>,
-    /// When items that are not for ever are over.
-    ends: BTreeMap<Key, Instant>,
-    /// Writes with a name, and their answers.
-    names: BTreeMap<IdempotencyKey, (KeyWrite, Result<KvReply, Error>)>,
-    /// The same of transactions and batches.
-    txns: BTreeMap<IdempotencyKey, (Txn, Result<TxnReply, Error>)>,
+    state: Arc<Mutex<State>>,
+    hub: Arc<Hub>,
 }
 
 impl Fake {
     pub(crate) fn new(mode: Mode) -> Arc<Self> {
-        Arc::new(Self { mode, state: Mutex::default() })
+        let state = Arc::<Mutex<State>>::default();
+        let group = Group { id: GroupId(7), name: "fake".into() };
+        let hub = Hub::new(Changes(Arc::clone(&state)), 1, vec![group], CancellationToken::new());
+        Arc::new(Self { mode, state, hub })
     }
 
     fn answer(&self, request: KvRequest) -> Result<KvReply, Error> {
@@ -93,137 +85,6 @@ impl Fake {
             })),
         }
     }
-}
-
-impl State {
-    fn txn_once(&mut self, txn: Txn, once: Option<Once>) -> Result<TxnReply, Error> {
-        let Some(Once::Key(name)) = once else { return self.txn(&txn) };
-        if let Some((first, answer)) = self.txns.get(&name) {
-            return if *first == txn { answer.clone() } else { Err(Error::IdempotencyKeyReused) };
-        }
-        let answer = self.txn(&txn);
-        self.txns.insert(name, (txn, answer.clone()));
-        answer
-    }
-
-    fn txn(&mut self, txn: &Txn) -> Result<TxnReply, Error> {
-        let before = self.clone();
-        let (succeeded, ops, atomic) = match txn {
-            Txn::Batch { ops } => (true, ops, false),
-            Txn::Atomic { compare, then, otherwise } => {
-                let holds = |compare: &Compare| compare.holds.of(self.items.get(&compare.key));
-                let succeeded = compare.iter().all(holds);
-                (succeeded, if succeeded { then } else { otherwise }, true)
-            }
-        };
-        let mut results = Vec::new();
-        for op in ops {
-            let result = match op {
-                Op::Get { key } => Ok(OpResult::Read(self.items.get(key).cloned())),
-                Op::Write { key, write } => {
-                    let (key, write) = (key.clone(), write.clone());
-                    self.write_if(KeyWrite { key, condition: None, write })
-                        .map(|reply| written(&reply))
-                }
-            };
-            match result {
-                Ok(result) => results.push(result),
-                Err(error) if atomic => {
-                    *self = before;
-                    return Err(error);
-                }
-                Err(Error::NotAnInteger) => results.push(OpResult::Failed(OpError::NotAnInteger)),
-                Err(_) => results.push(OpResult::Failed(OpError::NoValue)),
-            }
-        }
-        let (at, ts, outcome) = (self.at(), self.now(), TxnOutcome { succeeded, results });
-        Ok(TxnReply { at, ts, outcome, acks: 2, quorum: 2 })
-    }
-
-    fn at(&self) -> GroupIndex {
-        GroupIndex { group: "fake".into(), index: self.index }
-    }
-
-    fn write_if(&mut self, write: KeyWrite) -> Result<KvReply, Error> {
-        let KeyWrite { key, condition, write } = write;
-        let version = self.items.get(&key).map(|item| item.version);
-        if condition.is_some_and(|condition| !condition.holds(version)) {
-            return Err(Error::VersionMismatch { version });
-        }
-        let written = match write {
-            Write::Put { value } => self.write(key, Some(value)),
-            Write::Delete => self.write(key, None),
-            Write::PutFor { value, ttl_ms } => {
-                let written = self.write(key.clone(), Some(value));
-                Written { expires: self.end(key, Some(ttl_ms)), ..written }
-            }
-            Write::Add { by } => {
-                let held = self.items.get(&key).map_or(Some(0), |item| item.value.as_integer());
-                let value =
-                    held.and_then(|held| held.checked_add(by)).ok_or(Error::NotAnInteger)?;
-                let expires = self.items.get(&key).and_then(|item| item.expires);
-                let end = self.ends.get(&key).copied();
-                let written = self.write(key.clone(), Some(Value::integer(value)));
-                self.items.get_mut(&key).expect("just written").expires = expires;
-                self.ends.extend(end.map(|end| (key, end)));
-                Written { value: Some(value), expires, ..written }
-            }
-            Write::Touch { ttl_ms } => {
-                let version = version.ok_or(Error::KeyNotFound)?;
-                self.index += 1;
-                let expires = self.end(key, ttl_ms);
-                let (at, ts) = (self.at(), self.now());
-                Written { at, ts, version, existed: true, expires, value: None, acks: 2, quorum: 2 }
-            }
-        };
-        Ok(KvReply::Written(written))
-    }
-
-    fn now(&self) -> u64 {
-        1_755_248_123_456 + self.index
-    }
-
-    /// Lets the item of a key end after so long.
-    fn end(&mut self, key: Key, ttl_ms: Option<u64>) -> Option<u64> {
-        let expires = ttl_ms.map(|ttl_ms| self.now() + ttl_ms);
-        self.items.get_mut(&key).expect("it has a value").expires = expires;
-        match ttl_ms {
-            Some(ttl_ms) => self.ends.insert(key, Instant::now() + Duration::from_millis(ttl_ms)),
-            None => self.ends.remove(&key),
-        };
-        expires
-    }
-
-    /// Removes what is over.
-    fn expire(&mut self) {
-        let now = Instant::now();
-        let over: Vec<Key> =
-            self.ends.iter().filter(|(_, end)| **end <= now).map(|(key, _)| key.clone()).collect();
-        for key in over {
-            self.write(key, None);
-        }
-    }
-
-    fn write(&mut self, key: Key, value: Option<Value>) -> Written {
-        self.index += 1;
-        let version = self.versions.entry(key.clone()).or_default();
-        *version += 1;
-        self.ends.remove(&key);
-        let (version, ts) = (*version, 1_755_248_123_456 + self.index);
-        let before = match value {
-            Some(value) => self.items.insert(key, Item { value, ts, version, expires: None }),
-            None => self.items.remove(&key),
-        };
-        let (at, existed) = (self.at(), before.is_some());
-        Written { at, ts, version, existed, expires: None, value: None, acks: 2, quorum: 2 }
-    }
-}
-
-fn written(reply: &KvReply) -> OpResult {
-    let KvReply::Written(Written { version, existed, expires, value, .. }) = *reply else {
-        panic!("not a write's answer")
-    };
-    OpResult::Written { version, existed, expires, value }
 }
 
 impl Kv for Fake {
@@ -281,6 +142,14 @@ impl Kv for Fake {
         }
     }
 
+    async fn watch(&self, watch: Watch, deadline: Deadline) -> Result<Watching, Error> {
+        match &self.mode {
+            Mode::Works | Mode::Confused => self.hub.watch(watch, None, deadline).await,
+            Mode::Fails(error) => Err(error.clone()),
+            Mode::Hangs => pending().await,
+        }
+    }
+
     async fn delete_span(&self, span: Span, _deadline: Deadline) -> Result<Deleted, Error> {
         match &self.mode {
             Mode::Fails(error) => Err(error.clone()),
@@ -290,39 +159,6 @@ impl Kv for Fake {
                 Ok(self.state.lock().expect("no panic under the lock").delete_span(span))
             }
         }
-    }
-}
-
-impl State {
-    fn delete_span(&mut self, Span { from, to }: Span) -> Deleted {
-        let inside =
-            |key: &&Key| key.as_bytes() >= from && to.as_ref().is_none_or(|to| key.as_bytes() < to);
-        let doomed: Vec<Key> = self.items.keys().filter(inside).cloned().collect();
-        let keys = doomed.len() as u64;
-        for key in doomed {
-            self.write(key, None);
-        }
-        Deleted { at: vec![self.at()], keys }
-    }
-
-    fn scan(&self, scan: &Scan) -> Scanned {
-        let Scan { span: Span { from, to }, want, consistency } = scan;
-        let inside =
-            |key: &&Key| key.as_bytes() >= from && to.as_ref().is_none_or(|to| key.as_bytes() < to);
-        let keys = self.items.keys().filter(inside);
-        let found = match *want {
-            Want::Count => Found::Count(keys.count() as u64),
-            Want::Page { limit, bytes, reverse, keys_only } => {
-                let listed = |key| Listed::of(key, &self.items[key], keys_only);
-                let mut items: Vec<Listed> = keys.map(listed).collect();
-                if reverse {
-                    items.reverse();
-                }
-                Found::page(items.into_iter(), limit as usize, bytes as usize)
-            }
-        };
-        let lag_ms = (*consistency == Consistency::Stale).then_some(7);
-        Scanned { at: vec![self.at()], lag_ms, found }
     }
 }
 

@@ -7,3 +7,5 @@ mod cli;
 mod client;
 mod contract;
 mod fake_kv;
+mod fake_state;
+mod fake_watch;

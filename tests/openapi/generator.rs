@@ -196,6 +196,17 @@ impl<'a> Generator<'a> {
             ("ttl", _) => {
                 self.pick(&["1ms", "30s", "365d", "1h", "60m", "5s", "366d", "0ms", "none"]).into()
             }
+            ("since", _) => self
+                .pick(&[
+                    "",
+                    "AQEA",
+                    "red:1",
+                    "red:1,green:1",
+                    "green:0, red:9",
+                    "red",
+                    "red:1,red:2",
+                ])
+                .into(),
             ("cursor", _) => self.pick(&["", "AQ-_", "AAAA", "!"]).into(),
             (_, Some("boolean")) => self.pick(&["true", "false", "1", "TRUE"]).into(),
             (_, Some("integer")) => self.integer(schema).to_string(),
@@ -232,6 +243,7 @@ impl<'a> Generator<'a> {
     fn header(&mut self, name: &str) -> Vec<u8> {
         let position = format!("red:{}", self.below(200));
         let choices: &[&[u8]] = match name {
+            "last-event-id" => &[b"AQEA", b"", b"red:1", b"?", b"\xff"],
             "If-Match" => &[b"*", b"\"1\"", b"\"1\", \"2\",\"3\"", b"W/\"1\"", b"1", b"", b"\xff"],
             "If-None-Match" => {
                 &[b"*", b"*", b"*", b"\"1\", \"2\", \"3\", \"4\"", b"\"1\"", b"\"x\"", b"\xc3\x28"]

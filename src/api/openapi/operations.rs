@@ -6,10 +6,11 @@
 use crate::api::accepted;
 use crate::types::code::Code;
 use crate::types::http::{
-    CONTENT_HTML, CONTENT_METRICS, HEADER_EXPIRES, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX,
-    HEADER_LAG, HEADER_MIN_INDEX, HEADER_TS, PATH_BATCH, PATH_CLUSTER, PATH_COUNT, PATH_DOCS,
-    PATH_HEALTH, PATH_INCR, PATH_KEYS, PATH_KV, PATH_METRICS, PATH_OPENAPI, PATH_READY, PATH_ROUTE,
-    PATH_RPC, PATH_STATS, PATH_STATUS, PATH_TOUCH, PATH_TXN,
+    CONTENT_EVENTS, CONTENT_HTML, CONTENT_METRICS, HEADER_EXPIRES, HEADER_IDEMPOTENCY_KEY,
+    HEADER_INDEX, HEADER_LAG, HEADER_LAST_EVENT_ID, HEADER_MIN_INDEX, HEADER_TS, PATH_BATCH,
+    PATH_CLUSTER, PATH_COUNT, PATH_DOCS, PATH_HEALTH, PATH_INCR, PATH_KEYS, PATH_KV, PATH_METRICS,
+    PATH_OPENAPI, PATH_READY, PATH_ROUTE, PATH_RPC, PATH_STATS, PATH_STATUS, PATH_TOUCH, PATH_TXN,
+    PATH_WATCH,
 };
 
 /// A method of a path.
@@ -296,6 +297,25 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: accepted::COUNT,
         answers: &[answer("how many", Body::Json("CountBody"), &[HEADER_INDEX, HEADER_LAG])],
         codes: &[QUERY, SPANNING, SERVING],
+        ..PLAIN
+    },
+    Operation {
+        path: PATH_WATCH,
+        id: "watch",
+        tag: MANY,
+        summary: "Tells changes of keys as they come, as server-sent events",
+        more: "Of one `key`, or of all that start with `prefix`, which may be empty. Each event has an `id` to resume \
+               behind it, at any process; `event` is `put`, `delete` or `expire`; its `data` is the key as `/keys` \
+               lists it. An `id` alone comes when nothing has changed for a while. A stream that ends says why in a \
+               comment. `timeout` is for the beginning only.",
+        query: accepted::WATCH,
+        headers: &[HEADER_LAST_EVENT_ID],
+        answers: &[answer(
+            "the changes, until one side ends it",
+            Body::Text(CONTENT_EVENTS),
+            &[HEADER_INDEX],
+        )],
+        codes: &[QUERY, KEYED, &[Code::Compacted], SERVING],
         ..PLAIN
     },
     Operation {

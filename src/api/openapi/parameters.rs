@@ -10,12 +10,13 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
 use crate::api::accepted::{
-    BY, CONSISTENCY, CURSOR, END, KEY, KEYS_ONLY, LIMIT, PREFIX, RAW, REVERSE, START, TIMEOUT, TTL,
+    BY, CONSISTENCY, CURSOR, END, KEY, KEYS_ONLY, LIMIT, PREFIX, RAW, REVERSE, SINCE, START,
+    TIMEOUT, TTL,
 };
 use crate::api::openapi::operations::Method;
 use crate::types::http::{
-    HEADER_EXPIRES, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX, HEADER_LAG, HEADER_MIN_INDEX, HEADER_TS,
-    PATH_KEYS, PATH_TOUCH,
+    HEADER_EXPIRES, HEADER_IDEMPOTENCY_KEY, HEADER_INDEX, HEADER_LAG, HEADER_LAST_EVENT_ID,
+    HEADER_MIN_INDEX, HEADER_TS, PATH_KEYS, PATH_TOUCH, PATH_WATCH,
 };
 use crate::types::limits::{
     CONDITION_VERSIONS_MAX, CURSOR_BYTES_MAX, IDEMPOTENCY_KEPT, IDEMPOTENCY_KEY_BYTES_MAX,
@@ -30,11 +31,24 @@ const DURATION_OR_NONE: &str = "^(0*[1-9][0-9]*(ms|s|m|h|d)|none)$";
 /// One position of a group's log.
 const POSITION: &str = "[^,:\\s]+:[0-9]+";
 
+/// Where a watch begins.
+fn since() -> String {
+    format!("^([A-Za-z0-9_-]*|{POSITION}( *, *{POSITION})*)$")
+}
+
 /// A query parameter of an operation.
 pub(super) fn query(name: &'static str, (method, path): (Method, &str)) -> Parameter {
     let touch = path == PATH_TOUCH;
+    let watch = path == PATH_WATCH;
     let deletes = (method, path) == (Method::Delete, PATH_KEYS);
     let (schema, says) = match name {
+        KEY if watch => (key(1), "The key; either this or `prefix` is required.".into()),
+        PREFIX if watch => (key(0), "What the keys start with; empty for all.".into()),
+        SINCE => {
+            let says = "The id of an event, or positions as `X-Sage-Index` had them, one of each group that is \
+                        watched: what came after is told first. From now on without it.";
+            (text(&since()), says.into())
+        }
         KEY => (key(1), format!("The key: 1 to {KEY_BYTES_MAX} bytes of UTF-8.")),
         PREFIX => (key(0), "What the keys start with; empty means all keys.".into()),
         START => (key(0), "The first key, inclusive; empty for no bound.".into()),
@@ -80,7 +94,7 @@ pub(super) fn query(name: &'static str, (method, path): (Method, &str)) -> Param
             panic!("parameter {other} of {path} is not described in api/openapi/parameters.rs")
         }
     };
-    let required = name == KEY || name == TTL && touch || name == PREFIX && deletes;
+    let required = name == KEY && !watch || name == TTL && touch || name == PREFIX && deletes;
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Query)
@@ -122,6 +136,10 @@ pub(super) fn header(name: &'static str, method: Method) -> Parameter {
                 "Positions as `X-Sage-Index` had them, one of a group, at most {MIN_INDEXES_MAX}: the read sees at \
                  least these."
             ),
+        ),
+        HEADER_LAST_EVENT_ID => (
+            since(),
+            "As `since`, and before it: what a browser sends that comes again.".to_owned(),
         ),
         other => panic!("header {other} is not described in api/openapi/parameters.rs"),
     };

@@ -283,6 +283,7 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             | Error::NotAnInteger
             | Error::AnswerTooLarge
             | Error::AnswerNotKept
+            | Error::Compacted { .. }
             | Error::CrossShard { .. }
             | Error::NoSession
             | Error::NoRoom(_)) => Verdict::Done(Err(error)),

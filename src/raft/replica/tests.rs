@@ -20,6 +20,7 @@ pub(in crate::raft) fn alone(data: &Path) -> ReplicaOptions {
         max_memory: None,
         min_free_disk: 0,
         scrub_interval: Duration::ZERO,
+        watch_history: crate::types::limits::WATCH_HISTORY_BYTES_DEFAULT,
     }
 }
 

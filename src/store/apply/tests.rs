@@ -15,6 +15,7 @@ use crate::types::ids::{Index, LogId, NodeId, SessionId};
 use crate::types::item::Version;
 use crate::types::log::Membership;
 use crate::types::scan::Span;
+use crate::types::txn::{Op, Txn};
 use crate::types::value::ValueKind;
 
 fn key() -> impl Strategy<Value = Key> {
@@ -107,6 +108,27 @@ fn payload() -> impl Strategy<Value = Payload> {
         30 => (0..40_u64, action())
             .prop_map(|(ts, action)| Payload::Command(Command { ts, action })),
     ]
+}
+
+/// Of those that are carried out, and of those that are not after half of it.
+fn txn() -> impl Strategy<Value = Txn> {
+    let op = prop_oneof![
+        1 => key().prop_map(|key| Op::Get { key }),
+        4 => (key(), write()).prop_map(|(key, write)| Op::Write { key, write }),
+    ];
+    (vec(op, 1..4), any::<bool>()).prop_map(|(ops, batch)| {
+        let (compare, otherwise) = (Vec::new(), Vec::new());
+        if batch { Txn::Batch { ops } } else { Txn::Atomic { compare, then: ops, otherwise } }
+    })
+}
+
+fn with_transactions() -> impl Strategy<Value = Vec<Entry>> {
+    let txn = (0..40_u64, txn()).prop_map(|(ts, txn)| {
+        Payload::Command(Command { ts, action: Action::Txn { once: None, txn } })
+    });
+    vec(prop_oneof![3 => payload(), 1 => txn], 0..60).prop_map(|payloads| {
+        (0..).zip(payloads).map(|(index, payload)| entry(index, payload)).collect()
+    })
 }
 
 fn entry(index: Index, payload: Payload) -> Entry {
@@ -282,6 +304,32 @@ proptest! {
                 .collect();
             prop_assert_eq!(state.keys_with_value(), held.len() as u64);
             prop_assert_eq!(&held, &model.values);
+        }
+    }
+
+    /// Who was told of every change has what the state has, a touch aside, which changes no value.
+    #[test]
+    fn what_watchers_are_told_comes_to_the_same_state(history in with_transactions()) {
+        let mut state = State { changes: Some(Vec::new()), ..State::default() };
+        let mut told = BTreeMap::new();
+        let mut versions = BTreeMap::new();
+        for entry in &history {
+            apply(&mut state, entry);
+            for Event { key, change, ts, version } in state.changes.replace(Vec::new()).unwrap() {
+                prop_assert!(versions.insert(key.clone(), version) < Some(version), "{key} goes back");
+                match change {
+                    Change::Put { value, .. } => told.insert(key, (value, ts, version)),
+                    Change::Delete | Change::Expire => {
+                        let before = told.remove(&key);
+                        prop_assert!(before.is_some(), "{key} had no value");
+                        before
+                    }
+                };
+            }
+            let held = state.map.iter().map(|(key, item)| {
+                (key.clone(), (item.value.clone(), item.ts, item.version))
+            });
+            prop_assert_eq!(&told, &held.collect());
         }
     }
 

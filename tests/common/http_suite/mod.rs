@@ -14,6 +14,7 @@ pub(crate) mod raw_http;
 mod refusals;
 mod transactions;
 mod values;
+mod watch;
 
 use std::collections::BTreeSet;
 
@@ -84,6 +85,11 @@ pub(crate) async fn every_promise(subject: &Subject) {
     transactions::a_transaction_is_all_or_nothing(subject).await;
     transactions::each_operation_of_a_batch_stands_for_itself(subject).await;
     transactions::what_is_no_transaction_is_refused(subject).await;
+    watch::changes_are_told_as_they_come(subject).await;
+    watch::a_watch_goes_on_behind_any_of_its_ids(subject).await;
+    watch::a_watch_begins_behind_what_was_read(subject).await;
+    watch::a_value_that_is_over_is_told(subject).await;
+    watch::what_is_no_watch_is_refused(subject).await;
     bounds::a_value_has_a_bound(subject).await;
     bounds::a_refused_body_does_not_swallow_the_answer(subject).await;
     bounds::a_body_that_stalls_ends_with_the_deadline(subject).await;
