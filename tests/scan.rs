@@ -173,3 +173,33 @@ async fn a_prefix_is_deleted_while_a_leader_dies_and_each_key_counts_once() {
     let left = page(&world.http, &coordinator.url, "keys_only=true", "").await;
     assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_with_a_tag_are_listed_while_other_groups_are_down() {
+    let mut world = World::new().await;
+    let red = world.started("red", 1, &["--id", "red"]).await;
+    let mut green = world.started("green", 1, &["--id", "green"]).await;
+    let coordinator = world.routed(&[&red, &green]).await;
+    let url = coordinator.url.as_str();
+    let mut tags = (0..).map(|number| format!("{{tag{number}}}"));
+    let tag = until("red has a tag", SOON, async || {
+        let tag = tags.next().expect("there are many");
+        let route = world.http.path(url, "/route", &[("key", &tag)]).await;
+        let route = route.map_err(|error| error.to_string())?.expect(200).json();
+        if route["shard"] == "red" { Ok(tag) } else { Err(route.to_string()) }
+    })
+    .await;
+    for key in ["a", "b", "c"] {
+        world.http.put(url, &format!("{tag}:{key}"), "v").await.expect(200);
+    }
+    green.kill();
+    let list = async |prefix: &str| {
+        let query = [("prefix", prefix), ("timeout", "2s")];
+        world.http.path(url, "/keys", &query).await.expect("an answer")
+    };
+    let page = list(&format!("{tag}:")).await.expect(200);
+    assert_eq!(page.json()["items"].as_array().map(Vec::len), Some(3));
+    assert!(page.header("x-sage-index").starts_with("red:"), "{:?}", page.headers);
+    // A page with a gap would be a lie.
+    list("").await.expect(503);
+}

@@ -31,8 +31,10 @@ pub(in crate::coordinator) async fn delete_span<P: Peers>(
 ) -> Result<Deleted, Error> {
     let active = shared.active_by(deadline).await?;
     let deleted = AtomicU64::new(0);
-    let groups =
-        active.rosters.iter().map(|roster| of_group(shared, roster, span, &deleted, deadline));
+    let groups = active
+        .groups_of(span)
+        .iter()
+        .map(|roster| of_group(shared, roster, span, &deleted, deadline));
     // All of them, so that nothing goes on when this has been answered.
     let ended: Vec<Result<GroupIndex, Error>> = join_all(groups).await;
     let keys = deleted.into_inner();

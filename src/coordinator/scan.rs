@@ -5,6 +5,8 @@
 //! of a scan whatever there is to scan. A group that has more to tell ends the page at its last key, for
 //! nobody knows what it has behind; so a page may be short, but nothing is skipped.
 //!
+//! Keys with a common hash tag are of one group, and only that is asked.
+//!
 //! The groups must be those of one ring: a part of another epoch is thrown away with the whole round.
 
 use futures::future::try_join_all;
@@ -26,7 +28,7 @@ pub(in crate::coordinator) async fn scan<P: Peers>(
 ) -> Result<Scanned, Error> {
     let mut active = shared.active_by(deadline).await?;
     loop {
-        let want = share(scan.want, active.rosters.len());
+        let want = share(scan.want, active.groups_of(&scan.span).len());
         let asked = Scan { want, ..scan.clone() };
         let parts = parts(shared, &active, &asked, deadline).await?;
         let other = parts.iter().find(|part| part.epoch != active.topology.epoch);
@@ -48,7 +50,8 @@ async fn parts<P: Peers>(
     let request = |timeout_ms| Request::Scan { scan: scan.clone(), timeout_ms };
     let need = Need::of_read(scan.consistency);
     let errand = Errand { need, request: &request, read: part };
-    try_join_all(active.rosters.iter().map(|roster| shared.ask(roster, &errand, deadline))).await
+    let groups = active.groups_of(&scan.span).iter();
+    try_join_all(groups.map(|roster| shared.ask(roster, &errand, deadline))).await
 }
 
 /// What each of so many groups is asked for.

@@ -23,6 +23,7 @@ use crate::types::host;
 use crate::types::ids::{GroupId, SessionId};
 use crate::types::limits::{ANSWER_PATIENCE, ROUTE_PAUSE_MAX, SESSION_OPENING};
 use crate::types::peer::{Reply, Request};
+use crate::types::scan::Span;
 use crate::types::topology::{Epoch, Topology};
 
 /// The ring that is served.
@@ -50,6 +51,14 @@ impl Active {
     /// The group that owns `token`.
     pub(in crate::coordinator) fn owner(&self, token: Token) -> &Arc<Roster> {
         &self.rosters[self.ring.owner(token)]
+    }
+
+    /// The groups that may have keys of a span: one, where all its keys share a hash tag.
+    pub(in crate::coordinator) fn groups_of(&self, span: &Span) -> &[Arc<Roster>] {
+        match span.tag() {
+            Some(key) => std::slice::from_ref(self.owner(Token::of_key(&key))),
+            None => &self.rosters,
+        }
     }
 
     /// The group `id`, if it is in the ring.

@@ -65,10 +65,7 @@ impl Watchers {
 fn one_group(filter: &Filter) -> Option<Key> {
     match filter {
         Filter::Key(key) => Some(key.clone()),
-        Filter::Prefix(prefix) => {
-            let key = Key::new(prefix.clone()).ok()?;
-            (key.hash_part().len() < prefix.len()).then_some(key)
-        }
+        Filter::Prefix(_) => filter.span().tag(),
     }
 }
 

@@ -82,6 +82,17 @@ impl Span {
         self.within(rest)
     }
 
+    /// What all its keys begin with up to the end of a hash tag, if they do: then they belong to one group, that
+    /// of this key.
+    pub fn tag(&self) -> Option<Key> {
+        let open = self.from.iter().position(|byte| *byte == b'{')?;
+        let close = open + self.from[open..].iter().position(|byte| *byte == b'}')?;
+        let begins = Self::of_prefix(&self.from[..=close]);
+        let all_begin_so = self.clone().within(begins) == *self;
+        let key = Key::new(self.from.slice(..=close)).ok();
+        key.filter(|key| all_begin_so && key.hash_part().len() == close - open - 1)
+    }
+
     /// Whether `key` is in it.
     pub fn holds(&self, key: &Key) -> bool {
         *self.from <= *key.as_bytes() && self.to.as_ref().is_none_or(|to| key.as_bytes() < to)
@@ -273,6 +284,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::types::hash::Token;
 
     fn key(text: &str) -> Key {
         Key::new(text.to_owned()).expect("a key")
@@ -287,6 +299,21 @@ mod tests {
         fn a_prefix_is_a_span(prefix in vec(prop_oneof![Just(0), Just(0xfe), Just(0xff)], 0..4),
                               key in vec(prop_oneof![Just(0), Just(0xfe), Just(0xff)], 0..6)) {
             prop_assert_eq!(holds(&Span::of_prefix(&prefix), &key), key.starts_with(&prefix));
+        }
+
+        /// Whatever span it is of: all of its keys hash as the tag does.
+        #[test]
+        fn keys_with_a_tag_are_of_one_group(
+            from in "[a{}]{0,5}", to in "[a{}]{0,5}", key in "[a{}]{1,6}", of_prefix: bool, reverse: bool,
+        ) {
+            let mut span = if of_prefix { Span::of_prefix(from.as_bytes()) } else { Span::new(&from, &to) };
+            if let Ok(last) = Key::new(to) {
+                span = span.behind(&last, reverse);
+            }
+            let key = Key::new(key).expect("a key");
+            if let Some(tag) = span.tag() && span.holds(&key) {
+                prop_assert_eq!(Token::of_key(&tag), Token::of_key(&key), "{:?} {}", span, key);
+            }
         }
 
         #[test]
