@@ -118,6 +118,10 @@ bugs! {
     /// Replicas agree, and each key for itself has a history that is right; it shows only where the
     /// keys of a transaction are read together: in a bank as money that is made or lost.
     TornTxn = "torn-txn",
+    /// One of a hundred changes is not noted for watchers, on each replica others. Breaks: who watches a key
+    /// is told every change. What is stored is right; it shows only where what was told is held against what was
+    /// acknowledged.
+    LostEvent = "lost-event",
 }
 
 /// Whether this bug is planted.

@@ -22,6 +22,7 @@ async fn without_the_feature_the_variable_means_nothing() {
 mod on {
     use reqwest::Method;
     use rustix::process::Signal;
+    use sagedb::client::{Client, WatchOptions, Watched};
     use serde_json::{Value, json};
     use tokio::io::copy_bidirectional;
     use tokio::net::{TcpListener, TcpStream};
@@ -372,6 +373,33 @@ mod on {
             }
         }
         panic!("every transaction was whole");
+    }
+
+    #[tokio::test]
+    async fn lost_event_is_not_told() {
+        let mut world = World::new().await;
+        let group = broken(&mut world, "lost-event", 1, &[]).await;
+        let client = Client::new([group.url()]).expect("a client");
+        let keys = Watched::Key("key".into());
+        let mut watch =
+            client.watch(WatchOptions { keys, since: None }).await.expect("it can be watched");
+        let mut writer = JoinSet::new();
+        writer.spawn(async move {
+            loop {
+                client
+                    .put("key", sagedb::types::value::Value::text("value"))
+                    .await
+                    .expect("a write");
+            }
+        });
+        for version in 1..=u64::from(TRIES) {
+            let told = watch.next().await.expect("a change").item.version;
+            if told != version {
+                assert!(told > version, "it is left out, and others are told in their order");
+                return;
+            }
+        }
+        panic!("every change was told");
     }
 
     /// Nothing is broken here: what is planted is a disk.

@@ -82,7 +82,10 @@ pub struct WrongShard {
 impl State {
     /// Notes a change of a key for whoever takes [`State::changes`].
     pub(in crate::store) fn tell(&mut self, event: impl FnOnce() -> Event) {
-        if let Some(changes) = &mut self.changes {
+        let lost = planted::bug(Bug::LostEvent) && planted::one_of(100);
+        if let Some(changes) = &mut self.changes
+            && !lost
+        {
             changes.push(event());
         }
     }
