@@ -26,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct Server {
     /// As the history names it.
     pub(crate) name: Arc<str>,
+    /// Where it is.
+    pub(crate) url: Arc<str>,
     /// Its `/kv`.
     kv: String,
     /// Its `/txn`.
@@ -36,7 +38,7 @@ impl Server {
     /// The server at `url`.
     pub(crate) fn new(name: &str, url: &str) -> Self {
         let (kv, txn) = (format!("{url}{PATH_KV}"), format!("{url}{PATH_TXN}"));
-        Self { name: name.into(), kv, txn }
+        Self { name: name.into(), url: url.into(), kv, txn }
     }
 }
 

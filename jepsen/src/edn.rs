@@ -2,7 +2,9 @@
 //!
 //! Operations are as Jepsen's own workloads write them: `:read`, `:write` and `:cas` with the value
 //! `[key value]` (an independent key), or transactions of `:append` and `:r` for Elle. A bank is an
-//! independent key, too: it reads as a map of balances, and a `:transfer` has those that it writes. A fault is
+//! independent key, too: it reads as a map of balances, and a `:transfer` has those that it writes. What was
+//! watched stands beside the operations: a `:watch` has the changes that were told, each `[:put key value version]`
+//! or `[:delete …]`, and a `:write-both` a map of keys. A fault is
 //! two `:info` events of the process `:nemesis`, `:start` and `:stop`, among the others by time.
 //!
 //! What differs: a key without a value reads as `0`, because `nil` means *not known* to Knossos, and
@@ -15,7 +17,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 
-use crate::history::{Action, Event, Stage, Value};
+use crate::history::{Action, Event, Half, Stage, Told, Value};
 use crate::nemesis::{Fault, Hold};
 
 /// A fault begins or ends.
@@ -118,6 +120,11 @@ fn register(event: &Event) -> (&'static str, String) {
         Action::Cas => "cas",
         Action::Append => "append",
         Action::Transfer => "transfer",
+        Action::WriteBoth => "write-both",
+        Action::WatchBegin => "watch-begin",
+        Action::WatchResume => "watch-resume",
+        Action::Watch => "watch",
+        Action::WatchEnd => "watch-end",
     };
     let value = if event.f == Action::Delete { "0".into() } else { plain(&event.value) };
     (f, format!("[{} {value}]", string(&event.key)))
@@ -131,7 +138,15 @@ fn transaction(event: &Event) -> (&'static str, String) {
         Action::LeaseRead => "lease-read",
         Action::StaleRead => "stale-read",
         // None of them is an operation on a list: nothing that Elle would take for one.
-        Action::Write | Action::Delete | Action::Cas | Action::Transfer => return register(event),
+        Action::Write
+        | Action::Delete
+        | Action::Cas
+        | Action::Transfer
+        | Action::WriteBoth
+        | Action::WatchBegin
+        | Action::WatchResume
+        | Action::Watch
+        | Action::WatchEnd => return register(event),
     };
     let value = match (&event.value, event.f) {
         (value, Action::Append) => format!("[[:append {key} {}]]", plain(value)),
@@ -154,6 +169,17 @@ fn plain(value: &Value) -> String {
         Value::Transfer { puts, .. } => balances(puts.iter().map(|put| (put.account, put.balance))),
         Value::Bank { accounts } => {
             balances(accounts.iter().enumerate().map(|(at, one)| (at, one.balance)))
+        }
+        Value::Both { both } => {
+            let half = |half: &Half| format!("{} {}", string(&half.key), half.number);
+            format!("{{{}}}", both.iter().map(half).collect::<Vec<_>>().join(", "))
+        }
+        Value::Told { told } => {
+            let change = |one: &Told| {
+                let (key, value) = (string(&one.key), plain(&one.value));
+                format!("[:{} {key} {value} {}]", one.kind, one.version)
+            };
+            format!("[{}]", told.iter().map(change).collect::<Vec<_>>().join(" "))
         }
         Value::Foreign { foreign } => string(foreign),
     }
@@ -290,6 +316,28 @@ mod tests {
             event(Stage::Ok, Action::Read, Value::Bank { accounts: vec![account(9), account(-1)] }),
         ];
         let expected = [r#":transfer ["k" {2 60, 0 140}]"#, r#":read ["k" {0 9, 1 -1}]"#];
+        assert_eq!(values(&history), expected);
+    }
+
+    #[test]
+    fn what_was_told_is_a_list_of_changes() {
+        let told = |kind: &str, value, version| Told {
+            key: "a".into(),
+            kind: kind.into(),
+            value: Value::Number(value),
+            version,
+            id: "id".into(),
+        };
+        let half = |key: &str| Half { key: key.into(), number: 7, version: Some(3) };
+        let told = Value::Told { told: vec![told("put", 7, 3), told("delete", 0, 4)] };
+        let history = [
+            event(Stage::Ok, Action::WriteBoth, Value::Both { both: vec![half("a"), half("b")] }),
+            event(Stage::Ok, Action::Watch, told),
+        ];
+        let expected = [
+            r#":write-both ["k" {"a" 7, "b" 7}]"#,
+            r#":watch ["k" [[:put "a" 7 3] [:delete "a" 0 4]]]"#,
+        ];
         assert_eq!(values(&history), expected);
     }
 

@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, group_name};
 use crate::history::{Action, Event, Recorder, Stage, Value};
 use crate::workload::actor::bad_answer;
 use crate::workload::value::{list_of, number_of};
-use crate::workload::{Servers, bank};
+use crate::workload::{self, Servers, bank};
 
 /// How long a healed cluster may take until every write succeeds.
 const SERVES_MAX: Duration = Duration::from_secs(5);
@@ -64,6 +64,12 @@ pub(crate) async fn look(
     if let Err(error) = cluster.until_ready(WHOLE_MAX).await {
         healing.not_recovered(&format!("{error:#}"));
         return Ok(healing);
+    }
+    let keys = recorder.keys();
+    let last = workload::watch::write_last(&keys, servers, recorder);
+    match tokio::time::timeout(WHOLE_MAX, last).await {
+        Ok(written) => written?,
+        Err(_) => healing.not_recovered("a last write of each key does not succeed"),
     }
     let unread = read_everything(servers, recorder).await?;
     if let [(key, reason), ..] = &unread[..] {

@@ -43,6 +43,8 @@ pub(crate) enum Action {
     Append,
     /// Moves money between accounts of a bank in one transaction, or opens the bank.
     Transfer,
+    /// Writes two keys of one group in one transaction.
+    WriteBoth,
     /// Reads a key, linearizable; of a bank all accounts in one transaction.
     Read,
     /// Reads a key from the leader, who trusts its lease.
@@ -51,6 +53,14 @@ pub(crate) enum Action {
     StaleRead,
     /// As `Read`, when everything is healed and nobody writes any more.
     FinalRead,
+    /// Begins to watch keys, from now on.
+    WatchBegin,
+    /// Goes on watching where it was, at another server.
+    WatchResume,
+    /// Takes what has changed.
+    Watch,
+    /// Has been told everything, now that nobody writes any more; or has not, in time.
+    WatchEnd,
 }
 
 /// What is written or was read.
@@ -82,6 +92,16 @@ pub(crate) enum Value {
         /// In the order of their names.
         accounts: Vec<Account>,
     },
+    /// What a transaction writes to two keys.
+    Both {
+        /// In their order.
+        both: Vec<Half>,
+    },
+    /// What a watcher was told.
+    Told {
+        /// In this order.
+        told: Vec<Told>,
+    },
     /// Something that nobody ever wrote to that key.
     Foreign {
         /// As it was read.
@@ -101,6 +121,33 @@ pub(crate) struct Put {
     /// The version of the account then, from the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u64>,
+}
+
+/// What a transaction writes to one of two keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Half {
+    /// Which key.
+    pub(crate) key: Arc<str>,
+    /// The number that is there then.
+    pub(crate) number: u64,
+    /// The key's version then, from the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u64>,
+}
+
+/// One change, as a watcher was told it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// Which key.
+    pub(crate) key: Arc<str>,
+    /// What happened to it, in the words of the API.
+    pub(crate) kind: Box<str>,
+    /// What it holds then; 0 for nothing.
+    pub(crate) value: Value,
+    /// Its version then.
+    pub(crate) version: u64,
+    /// Where to resume behind it.
+    pub(crate) id: Box<str>,
 }
 
 /// What was read of one account; all of it 0 if there is nothing.
@@ -288,7 +335,7 @@ impl Recorder {
     /// Every key that something was sent to that may have changed it.
     pub(crate) fn keys(&self) -> Vec<Arc<str>> {
         let inner = self.lock();
-        let writes = inner.events.iter().filter(|event| event.f.is_write());
+        let writes = inner.events.iter().filter(|event| event.f.writes_its_key());
         let keys: BTreeSet<&Arc<str>> = writes.map(|event| &event.key).collect();
         keys.into_iter().cloned().collect()
     }
@@ -302,8 +349,26 @@ impl Action {
     /// Whether it may change anything.
     pub(crate) fn is_write(self) -> bool {
         match self {
-            Self::Write | Self::Delete | Self::Cas | Self::Append | Self::Transfer => true,
-            Self::Read | Self::LeaseRead | Self::StaleRead | Self::FinalRead => false,
+            Self::Write
+            | Self::Delete
+            | Self::Cas
+            | Self::Append
+            | Self::Transfer
+            | Self::WriteBoth => true,
+            Self::Read
+            | Self::LeaseRead
+            | Self::StaleRead
+            | Self::FinalRead
+            | Self::WatchBegin
+            | Self::WatchResume
+            | Self::Watch
+            | Self::WatchEnd => false,
         }
+    }
+
+    /// Whether it may change the key that it names: a transaction of two keys names what they have in
+    /// common.
+    pub(crate) fn writes_its_key(self) -> bool {
+        self.is_write() && self != Self::WriteBoth
     }
 }

@@ -2,16 +2,16 @@
 
 mod gaps;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::checker::{Anomaly, Checked};
-use crate::history::{Action, Counts, Event, Stage};
+use crate::history::{Action, Counts, Event, Stage, Value};
 use crate::judge::gaps::Gaps;
 use crate::nemesis::{Fault, FaultKind, Hold};
 use crate::options::name_of;
-use crate::results::{FaultFigures, Results, Setup, Verdict};
+use crate::results::{FaultFigures, Results, Setup, Verdict, Watched};
 
 /// Of all operations, so many must succeed for a run to prove anything, in percent.
 const OK_PERCENT_MIN: u64 = 30;
@@ -77,8 +77,25 @@ pub(crate) fn judge(
         faults: figures(faults, &gaps),
         longest_gap_ms: gaps.longest_ms(),
         recovered_ms,
+        watched: watched(events),
         anomalies,
     }
+}
+
+/// What watchers were told, if anybody watched.
+fn watched(events: &[Event]) -> Option<Watched> {
+    let mut watched = Watched::default();
+    let mut watchers = BTreeSet::new();
+    for event in events.iter().filter(|event| event.stage == Stage::Ok) {
+        match (event.f, &event.value) {
+            (Action::WatchBegin, _) if watchers.insert(event.process) => watched.watchers += 1,
+            (Action::WatchBegin, _) => watched.gaps += 1,
+            (Action::WatchResume, _) => watched.resumed += 1,
+            (Action::Watch, Value::Told { told }) => watched.changes += told.len() as u64,
+            _ => {}
+        }
+    }
+    (watched.watchers > 0).then_some(watched)
 }
 
 fn too_few(action: Action, counts: Counts) -> Option<String> {

@@ -55,6 +55,8 @@ pub(crate) enum Workload {
     ListAppend,
     /// Money that transactions move between accounts: none is made or lost.
     Bank,
+    /// Watchers are told every change of many keys, once and in order, through the loss of servers.
+    Watch,
 }
 
 /// What breaks the cluster.

@@ -93,6 +93,12 @@ const ALL: &[Planted] = &[
         shows_as: &[Kind::StaleRead, Kind::NotLinearizable],
         ..PLANTED
     },
+    Planted {
+        name: "lost-event",
+        shows_as: &[Kind::WatchBroken],
+        workload: Workload::Watch,
+        ..PLANTED
+    },
     Planted { name: "own-clock", shows_as: &[Kind::ReplicasDiffer], ..PLANTED },
     Planted {
         name: "retry-unknown",

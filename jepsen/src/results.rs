@@ -108,6 +108,19 @@ pub(crate) struct FaultFigures {
     pub(crate) leader_gaps_ms: Vec<u64>,
 }
 
+/// What watchers were told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Watched {
+    /// Who watched.
+    pub(crate) watchers: u64,
+    /// The changes that they were told, each as often as it was.
+    pub(crate) changes: u64,
+    /// How often one left on purpose and went on elsewhere.
+    pub(crate) resumed: u64,
+    /// How often one had been away for too long and began anew.
+    pub(crate) gaps: u64,
+}
+
 /// Everything that `results.json` holds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
@@ -125,6 +138,9 @@ pub(crate) struct Results {
     pub(crate) longest_gap_ms: u64,
     /// How long the healed cluster took until writes succeeded in every group, in milliseconds.
     pub(crate) recovered_ms: Option<u64>,
+    /// What watchers were told, if anybody watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) watched: Option<Watched>,
     /// What was wrong.
     pub(crate) anomalies: Vec<Anomaly>,
 }

@@ -25,7 +25,7 @@ use crate::program::{self, Build};
 use crate::results::{Results, Setup};
 use crate::stored::Stored;
 use crate::summary::{progress, summary};
-use crate::workload;
+use crate::workload::{self, watcher::Watchers};
 
 /// How long a fresh cluster may take until it serves.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -123,6 +123,7 @@ impl Run {
         if !kinds.is_empty() {
             tasks.spawn(nemesis::run(context, kinds, self.options.seed));
         }
+        let watchers = Watchers::start(&self.options, &servers, &self.recorder)?;
         let (stop_monitor, monitor_stopped) = watch::channel(false);
         let mut monitor = JoinSet::new();
         let (cluster, recorder) = (Arc::clone(&self.cluster), Arc::clone(&self.recorder));
@@ -141,6 +142,7 @@ impl Run {
         } else {
             healing::Healing::default()
         };
+        let unsettled = watchers.finish(&self.recorder).await?;
         stop_monitor.send_replace(true);
         while let Some(ended) = monitor.join_next().await {
             ended.context("the monitor panicked")?;
@@ -149,6 +151,7 @@ impl Run {
         let mut anomalies: Vec<Anomaly> = self.cluster.died().into_iter().map(died).collect();
         anomalies.extend(self.recorder.seen());
         anomalies.extend(healing.anomalies);
+        anomalies.extend(unsettled);
         Ok(Evidence { attacked, recovered_ms: healing.served.map(milliseconds), anomalies })
     }
 

@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::history::{Account, Action, Put, Stage, Value};
+    use crate::history::{Account, Action, Half, Put, Stage, Told, Value};
     use crate::nemesis::{FaultKind, Hold};
     use crate::page::synthetic;
 
@@ -193,8 +193,30 @@ mod tests {
                 .prop_map(|(id, puts)| Value::Transfer { id, puts }),
             proptest::collection::vec(account(), 0..3)
                 .prop_map(|accounts| Value::Bank { accounts }),
+            proptest::collection::vec(half(), 0..3).prop_map(|both| Value::Both { both }),
+            proptest::collection::vec(told(), 0..3).prop_map(|told| Value::Told { told }),
             text().prop_map(|foreign| Value::Foreign { foreign }),
         ]
+    }
+
+    fn half() -> impl Strategy<Value = Half> {
+        let fields = (text(), any::<(u64, Option<u64>)>());
+        fields.prop_map(|(key, (number, version))| Half { key: key.into(), number, version })
+    }
+
+    fn told() -> impl Strategy<Value = Told> {
+        let value = prop_oneof![
+            any::<u64>().prop_map(Value::Number),
+            text().prop_map(|foreign| Value::Foreign { foreign })
+        ];
+        let fields = (text(), text(), value, any::<u64>(), text());
+        fields.prop_map(|(key, kind, value, version, id)| Told {
+            key: key.into(),
+            kind: kind.into(),
+            value,
+            version,
+            id: id.into(),
+        })
     }
 
     fn put() -> impl Strategy<Value = Put> {
@@ -222,6 +244,8 @@ mod tests {
             Action::Cas,
             Action::Append,
             Action::Transfer,
+            Action::WriteBoth,
+            Action::Watch,
             Action::Read,
             Action::LeaseRead,
             Action::StaleRead,

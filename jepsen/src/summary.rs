@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::history::Counts;
-use crate::results::{Results, Verdict};
+use crate::results::{Results, Verdict, Watched};
 
 /// Anomalies that are shown in full.
 const SHOWN: usize = 10;
@@ -47,6 +47,12 @@ pub(crate) fn summary(results: &Results) -> String {
     lines.push(format!("longest gap {} ms without an acknowledged write", results.longest_gap_ms));
     if let Some(recovered) = results.recovered_ms {
         lines.push(format!("healed      every write succeeded after {recovered} ms"));
+    }
+    if let Some(Watched { watchers, changes, resumed, gaps }) = results.watched {
+        lines.push(format!(
+            "watched     {watchers} watchers were told {changes} changes, went on elsewhere {resumed} times and \
+             began anew {gaps} times"
+        ));
     }
     lines.push(format!("verdict     {}", verdict(results)));
     lines.join("\n")

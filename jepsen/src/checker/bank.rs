@@ -171,7 +171,12 @@ impl<'a> Bank<'a> {
                 let detail = format!("read {foreign:?}");
                 self.anomalies.push((Kind::ForeignValue, detail, vec![began, at]));
             }
-            Value::None | Value::Number(_) | Value::Cas { .. } | Value::List(_) => {}
+            Value::None
+            | Value::Number(_)
+            | Value::Cas { .. }
+            | Value::List(_)
+            | Value::Both { .. }
+            | Value::Told { .. } => {}
         }
     }
 

@@ -83,7 +83,15 @@ impl Checker {
                     }
                 }
             }
-            Action::Delete | Action::Cas | Action::Append | Action::Transfer => {
+            Action::Delete
+            | Action::Cas
+            | Action::Append
+            | Action::Transfer
+            | Action::WriteBoth
+            | Action::WatchBegin
+            | Action::WatchResume
+            | Action::Watch
+            | Action::WatchEnd => {
                 panic!("a ledger is only written and read: {event:?}")
             }
         }
@@ -148,7 +156,9 @@ impl Checker {
             | Value::Cas { .. }
             | Value::List(_)
             | Value::Transfer { .. }
-            | Value::Bank { .. } => {
+            | Value::Bank { .. }
+            | Value::Both { .. }
+            | Value::Told { .. } => {
                 panic!("a read that succeeded has a number: {event:?}")
             }
         };

@@ -6,6 +6,7 @@ pub(crate) mod lists;
 pub(crate) mod owners;
 pub(crate) mod register;
 pub(crate) mod versions;
+pub(crate) mod watch;
 pub(crate) mod wgl;
 
 use std::collections::BTreeSet;
@@ -59,6 +60,8 @@ pub(crate) enum Kind {
     /// A bank has more or less money than was paid in, or shows a part of a transfer, or one in the
     /// place of another.
     BankBroken,
+    /// A watch lost, doubled, reordered or altered what has changed, or told what has not.
+    WatchBroken,
     /// Two groups served the same key.
     TwoOwners,
     /// Replicas of a group have applied the same entries and differ.
@@ -87,6 +90,7 @@ impl Kind {
             Self::VersionReused => "version reused",
             Self::ListBroken => "list broken",
             Self::BankBroken => "bank broken",
+            Self::WatchBroken => "watch broken",
             Self::TwoOwners => "two owners",
             Self::ReplicasDiffer => "replicas differ",
             Self::StateWentBack => "state went back",
@@ -122,13 +126,15 @@ pub(crate) struct Online {
     /// Only for workloads with one writer a key.
     ledger: Option<ledger::Checker>,
     sums: bank::Sums,
+    /// Only where somebody watches.
+    watches: Option<watch::Checker>,
 }
 
 impl Online {
     /// Those for `workload`.
     pub(crate) fn new(workload: Workload) -> Self {
         let ledger = match workload {
-            Workload::Register | Workload::ListAppend | Workload::Bank => None,
+            Workload::Register | Workload::ListAppend | Workload::Bank | Workload::Watch => None,
             Workload::Ledger | Workload::Lease | Workload::Stale => {
                 Some(ledger::Checker::default())
             }
@@ -138,6 +144,7 @@ impl Online {
             owners: owners::Checker::default(),
             ledger,
             sums: bank::Sums::default(),
+            watches: (workload == Workload::Watch).then(watch::Checker::default),
         }
     }
 
@@ -146,6 +153,9 @@ impl Online {
         self.versions.observe(at, event);
         self.owners.observe(at, event);
         self.sums.observe(at, event);
+        if let Some(watches) = &mut self.watches {
+            watches.observe(at, event);
+        }
         if let Some(ledger) = &mut self.ledger {
             ledger.observe(at, event);
         }
@@ -156,6 +166,7 @@ impl Online {
         self.versions.anomalies().len()
             + self.owners.anomalies().len()
             + self.sums.anomalies().len()
+            + self.watches.as_ref().map_or(0, |watches| watches.anomalies().len())
             + self.ledger.as_ref().map_or(0, |ledger| ledger.anomalies().len())
     }
 }
@@ -170,12 +181,15 @@ pub(crate) fn check(workload: Workload, history: &[Event]) -> Checked {
         Workload::Register => register::check(history),
         Workload::ListAppend => lists::check(history),
         Workload::Bank => bank::check(history),
-        Workload::Ledger | Workload::Lease | Workload::Stale => Checked::default(),
+        Workload::Ledger | Workload::Lease | Workload::Stale | Workload::Watch => {
+            Checked::default()
+        }
     };
     checked.unread = unread(history);
     checked.anomalies.extend_from_slice(online.versions.anomalies());
     checked.anomalies.extend_from_slice(online.owners.anomalies());
     checked.anomalies.extend_from_slice(online.sums.anomalies());
+    checked.anomalies.extend(online.watches.map_or_else(Vec::new, watch::Checker::finish));
     if let Some(ledger) = &online.ledger {
         checked.anomalies.extend_from_slice(ledger.anomalies());
     }
@@ -184,7 +198,7 @@ pub(crate) fn check(workload: Workload, history: &[Event]) -> Checked {
 
 /// Keys that something was sent to that may have changed them, and that have no final read.
 fn unread(history: &[Event]) -> usize {
-    let written = history.iter().filter(|event| event.f.is_write()).map(|event| &event.key);
+    let written = history.iter().filter(|event| event.f.writes_its_key()).map(|event| &event.key);
     let mut keys: BTreeSet<&Arc<str>> = written.collect();
     for event in history {
         if event.f == Action::FinalRead && event.stage == Stage::Ok {

@@ -109,8 +109,10 @@ fn number(event: &Event) -> u64 {
         | Value::Cas { to: number, .. }
         | Value::Transfer { id: number, .. } => *number,
         Value::List(list) => list.last().copied().unwrap_or(0),
+        // Its version is the place in the log, which is its own alone.
+        Value::Both { both } => both.first().map_or(0, |half| half.number),
         // Of a bank the version is the place in the log, where no transfer needs to stand.
-        Value::None | Value::Bank { .. } | Value::Foreign { .. } => 0,
+        Value::None | Value::Bank { .. } | Value::Told { .. } | Value::Foreign { .. } => 0,
     }
 }
 

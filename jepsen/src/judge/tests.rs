@@ -3,7 +3,7 @@
 use super::gaps::NS_PER_MS;
 use super::*;
 use crate::checker::Kind;
-use crate::history::Value;
+use crate::history::Told;
 use crate::nemesis::FaultKind;
 
 fn setup() -> Setup {
@@ -197,4 +197,32 @@ fn a_group_that_stalls_while_nothing_is_broken_has_failed() {
     assert_eq!(verdict(10, 100, 300), Verdict::Valid);
     assert_eq!(verdict(30, 9_000, 12_000), Verdict::Valid);
     assert_eq!(verdict(30, 100, 10_000), Verdict::Valid);
+}
+
+#[test]
+fn what_watchers_were_told_is_counted() {
+    let event = |f, stage, value| {
+        let mut event = writes(&[(1, stage)]).remove(1);
+        (event.f, event.value) = (f, value);
+        event
+    };
+    let told = Told {
+        key: "k".into(),
+        kind: "put".into(),
+        value: Value::Number(1),
+        version: 1,
+        id: "id".into(),
+    };
+    let told = Value::Told { told: vec![told.clone(), told] };
+    let events = [
+        event(Action::WatchBegin, Stage::Fail, Value::None),
+        event(Action::WatchBegin, Stage::Ok, Value::None),
+        event(Action::Watch, Stage::Ok, told),
+        event(Action::WatchResume, Stage::Fail, Value::None),
+        event(Action::WatchResume, Stage::Ok, Value::None),
+        event(Action::WatchBegin, Stage::Ok, Value::None),
+    ];
+    let expected = Watched { watchers: 1, changes: 2, resumed: 1, gaps: 1 };
+    assert_eq!(watched(&events), Some(expected));
+    assert_eq!(watched(&writes(&[(1, Stage::Ok)])), None);
 }

@@ -16,7 +16,8 @@ const report = (() => {
   };
   const actions = {
     read: "#8cc3ea", write: "#2f7fca", cas: "#2a9d8f", delete: "#7a8794", append: "#5b8e3e", transfer: "#b0722e",
-    "lease-read": "#b6d7a8", "stale-read": "#c3b1e1", "final-read": "#c9ced4",
+    "lease-read": "#b6d7a8", "stale-read": "#c3b1e1", "final-read": "#c9ced4", "write-both": "#6a51a3",
+    "watch-begin": "#e3c878", "watch-resume": "#d9a441", watch: "#f0dfae", "watch-end": "#e3c878",
   };
   const ink = () => dark.matches
     ? { text: "#e6eaee", quiet: "#98a4b1", line: "#333c46", ground: "#1d232a", median: "#ffffff" }

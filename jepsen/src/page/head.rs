@@ -99,6 +99,12 @@ fn figures(results: &Results) -> Markup {
                 Some(ms) => (tile("Recovered in", &milliseconds(ms), "after healing")),
                 None => (tile("Recovered", "not seen", "after healing")),
             }
+            @if let Some(watched) = results.watched {
+                (tile("Told", &grouped(watched.changes), "changes, to watchers"))
+                (tile("Watches", &grouped(watched.watchers), &format!(
+                    "{} went on elsewhere, {} began anew", watched.resumed, watched.gaps
+                )))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::history::{Account, Action, Event, Put, Stage, Value};
+use crate::history::{Account, Action, Event, Half, Put, Stage, Told, Value};
 use crate::workload::bank;
 
 /// Characters of a value beside a point or in a bar.
@@ -117,15 +117,17 @@ pub(crate) fn action(f: Action) -> &'static str {
         Action::LeaseRead => "lease-read",
         Action::StaleRead => "stale-read",
         Action::FinalRead => "final-read",
+        Action::WriteBoth => "write-both",
+        Action::WatchBegin => "watch-begin",
+        Action::WatchResume => "watch-resume",
+        Action::Watch => "watch",
+        Action::WatchEnd => "watch-end",
     }
 }
 
 /// Whether it changes nothing.
 pub(crate) fn is_read(f: Action) -> bool {
-    match f {
-        Action::Write | Action::Delete | Action::Cas | Action::Append | Action::Transfer => false,
-        Action::Read | Action::LeaseRead | Action::StaleRead | Action::FinalRead => true,
-    }
+    !f.is_write()
 }
 
 /// A value in a few characters; of a list only its end.
@@ -166,6 +168,16 @@ pub(crate) fn full(value: &Value) -> String {
                 format!("{} {} (by {})", bank::letter(at), one.balance, one.by)
             };
             accounts.iter().enumerate().map(account).collect::<Vec<_>>().join(", ")
+        }
+        Value::Both { both } => {
+            let half = |half: &Half| format!("{} {}", half.key, half.number);
+            both.iter().map(half).collect::<Vec<_>>().join(", ")
+        }
+        Value::Told { told } => {
+            let change = |one: &Told| {
+                format!("{} {} {} v{}", one.kind, one.key, full(&one.value), one.version)
+            };
+            told.iter().map(change).collect::<Vec<_>>().join(", ")
         }
         Value::Foreign { foreign } => format!("foreign {foreign:?}"),
     }

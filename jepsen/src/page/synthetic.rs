@@ -195,6 +195,7 @@ fn results(history: &[Event], faults: &[Fault], anomaly: Anomaly) -> Results {
         faults: figures,
         longest_gap_ms: 912,
         recovered_ms: Some(340),
+        watched: None,
         anomalies: vec![anomaly],
     }
 }

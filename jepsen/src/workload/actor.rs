@@ -129,9 +129,16 @@ impl Actor {
             Action::LeaseRead => Freshness::Lease,
             Action::StaleRead => Freshness::Stale,
             Action::Read | Action::FinalRead => Freshness::Linearizable,
-            Action::Write | Action::Delete | Action::Cas | Action::Append | Action::Transfer => {
-                unreachable!("{f:?} is no read of a key")
-            }
+            Action::Write
+            | Action::Delete
+            | Action::Cas
+            | Action::Append
+            | Action::Transfer
+            | Action::WriteBoth
+            | Action::WatchBegin
+            | Action::WatchResume
+            | Action::Watch
+            | Action::WatchEnd => unreachable!("{f:?} is no read of a key"),
         };
         let mut event = self.event(server, f, key, Value::None);
         self.recorder.record(event.clone());
@@ -182,7 +189,28 @@ impl Actor {
         (event.stage, event.value)
     }
 
-    fn event(&self, server: &Server, f: Action, key: &Arc<str>, value: Value) -> Event {
+    /// The same, under another name in the history.
+    pub(super) fn named(self, process: u32) -> Self {
+        Self { process, ..self }
+    }
+
+    /// Its coordinator.
+    pub(super) fn coordinator(&self) -> Server {
+        self.coordinator.clone()
+    }
+
+    /// Takes down something that is wrong.
+    pub(super) fn saw(&self, anomaly: Anomaly) {
+        self.recorder.saw(anomaly);
+    }
+
+    /// Takes down a beginning or an end that it has made by itself.
+    pub(super) fn record(&self, event: &Event) {
+        self.recorder.record(event.clone());
+    }
+
+    /// What it begins to do.
+    pub(super) fn event(&self, server: &Server, f: Action, key: &Arc<str>, value: Value) -> Event {
         Event {
             time: 0,
             process: self.process,

@@ -35,9 +35,11 @@ impl Reads {
     /// Those of a workload.
     pub(crate) fn of(workload: Workload) -> Self {
         match workload {
-            Workload::Register | Workload::Ledger | Workload::ListAppend | Workload::Bank => {
-                Self::Linearizable
-            }
+            Workload::Register
+            | Workload::Ledger
+            | Workload::ListAppend
+            | Workload::Bank
+            | Workload::Watch => Self::Linearizable,
             Workload::Lease => Self::Lease,
             Workload::Stale => Self::Stale,
         }

@@ -7,13 +7,15 @@ pub(crate) mod bank;
 mod ledger;
 mod register;
 pub(crate) mod value;
+pub(crate) mod watch;
+pub(crate) mod watcher;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use rand::RngExt;
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
 
 use crate::client::Server;
 use crate::history::Recorder;
@@ -45,6 +47,8 @@ pub(crate) enum Worker {
     Append(append::Worker),
     /// Money that moves.
     Bank(bank::Worker),
+    /// What others watch.
+    Watch(watch::Worker),
 }
 
 /// All clients of a run.
@@ -57,6 +61,7 @@ pub(crate) fn workers(
     let registers = Arc::new(register::Keys::new());
     let lists = Arc::new(append::Keys::new());
     let banks = Arc::new(bank::Banks::new(options.groups));
+    let watched = Arc::new(watch::Keys::new(options.groups));
     let board = Arc::new(ledger::Board::new(clients));
     let workers = (0..clients).map(|id| {
         let actor = Actor::new((id, clients), options.seed, servers, recorder)?;
@@ -70,6 +75,7 @@ pub(crate) fn workers(
             }
             Workload::ListAppend => Worker::Append(append::Worker::new(actor, Arc::clone(&lists))),
             Workload::Bank => Worker::Bank(bank::Worker::new(actor, Arc::clone(&banks))),
+            Workload::Watch => Worker::Watch(watch::Worker::new(actor, Arc::clone(&watched))),
         })
     });
     workers.collect()
@@ -77,13 +83,14 @@ pub(crate) fn workers(
 
 impl Worker {
     /// Works until it is told to stop.
-    pub(crate) async fn run(mut self, stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, stop: Receiver<bool>) {
         while !*stop.borrow() {
             let succeeded = match &mut self {
                 Self::Register(worker) => worker.step().await,
                 Self::Ledger(worker) => worker.step().await,
                 Self::Append(worker) => worker.step().await,
                 Self::Bank(worker) => worker.step().await,
+                Self::Watch(worker) => worker.step().await,
             };
             let pause = self.actor().rng.random_range(Duration::ZERO..=PAUSE_MAX);
             let pause = if succeeded { pause } else { pause + PAUSE_FAILED };
@@ -97,6 +104,7 @@ impl Worker {
             Self::Ledger(worker) => &mut worker.actor,
             Self::Append(worker) => &mut worker.actor,
             Self::Bank(worker) => &mut worker.actor,
+            Self::Watch(worker) => &mut worker.actor,
         }
     }
 }
