@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::common::world::World;
 
-const WATCHERS: usize = 10_000;
+const WATCHERS: u64 = 10_000;
 const CHANGES: usize = 20;
 /// How long all may take: this is no promise but an end.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -74,10 +74,10 @@ async fn ten_thousand_watchers_hear_everything() {
         readers.push(Reader::open(&place, "prefix=w:").await);
     }
     println!("{WATCHERS} watchers in {:?}", begun.elapsed());
-    let each = || (resident(pid) - before) as f64 / WATCHERS as f64;
+    let each = || (resident(pid) - before) * 1024 / WATCHERS;
     // Each is told meanwhile that nothing has happened.
     tokio::time::sleep(WATCH_PROGRESS_INTERVAL * 3).await;
-    println!("idle: {:.1} KiB each", each());
+    println!("idle: {} bytes each", each());
     let hear = |mut reader: Reader| async move {
         while reader.seen < CHANGES {
             reader.more("event: put").await;
@@ -94,5 +94,5 @@ async fn ten_thousand_watchers_hear_everything() {
     let readers = all.expect("in time").expect("each hears everything");
     println!("{CHANGES} changes written in {written:?}, heard by all after {:?}", begun.elapsed());
     tokio::time::sleep(WATCH_PROGRESS_INTERVAL * 3).await;
-    println!("idle again: {:.1} KiB each of {}", each(), readers.len());
+    println!("idle again: {} bytes each of {}", each(), readers.len());
 }

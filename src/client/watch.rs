@@ -171,7 +171,10 @@ impl Watch {
                     (self.open, self.options.since) = (Some(open), Some(id));
                     return Ok(());
                 }
-                Err(error) if error.may_go_elsewhere() => failed = Some(error),
+                // Another may still have what this one has forgotten.
+                Err(error) if error.may_go_elsewhere() || is_compacted(&error) => {
+                    failed = Some(failed.filter(is_compacted).unwrap_or(error));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -227,24 +230,24 @@ impl Open {
                         return Ok(Some(told));
                     }
                 }
-                Some(line) => self.field(line),
+                Some(line) => self.field(&line),
                 None => match timeout(WATCH_PROGRESS_INTERVAL * 3, self.response.chunk()).await {
                     Ok(Ok(Some(chunk))) => self.unread.extend_from_slice(&chunk),
-                    Ok(Ok(None)) => return Ok(None),
                     Ok(Err(error)) => {
                         let reason = error::reason(error);
                         tracing::debug!(%reason, url = %self.url, "a watch was lost");
                         return Ok(None);
                     }
-                    Err(_) => return Ok(None),
+                    // It has ended, or been silent for too long.
+                    Ok(Ok(None)) | Err(_) => return Ok(None),
                 },
             }
         }
     }
 
     /// Takes one line; of fields that it does not know, and of comments, nothing.
-    fn field(&mut self, line: String) {
-        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+    fn field(&mut self, line: &str) {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
             "id" => self.id = Some(value.to_owned()),
@@ -275,4 +278,8 @@ impl Open {
     fn odd(&self, reason: impl Into<String>) -> ClientError {
         ClientError::protocol(&self.url, false, reason)
     }
+}
+
+fn is_compacted(error: &ClientError) -> bool {
+    matches!(error, ClientError::Api { code, .. } if code == "compacted")
 }

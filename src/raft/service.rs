@@ -17,7 +17,7 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{GroupId, NodeId};
 use crate::types::limits::REQUEST_TIMEOUT_MAX;
-use crate::types::peer::{Append, Hello, Lane, Reply, Request, VoteRequest};
+use crate::types::peer::{Append, Hello, Lane, Reply, Request, TransferLeader, VoteRequest};
 
 impl Service for Replica {
     fn welcome(&self, hello: &Hello) -> Result<(), String> {
@@ -101,15 +101,7 @@ impl Service for Replica {
                 answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
             }
             Request::Append(append) => answer(self.append(append).await),
-            Request::TransferLeader(transfer) => {
-                let request = wire::raft_transfer(&transfer);
-                let answered = self.raft().handle_transfer_leader(request).await;
-                answer(
-                    answered.map(|answer| {
-                        Reply::TransferLeader(answer.map_err(|error| error.to_string()))
-                    }),
-                )
-            }
+            Request::TransferLeader(transfer) => self.be_handed_over(&transfer).await,
         }
     }
 
@@ -155,6 +147,13 @@ impl Replica {
                 Err(Error::BadRequest("neither a change of the ring nor a session".into()))
             }
         }
+    }
+
+    async fn be_handed_over(&self, transfer: &TransferLeader) -> Reply {
+        let answered = self.raft().handle_transfer_leader(wire::raft_transfer(transfer)).await;
+        answer(
+            answered.map(|answer| Reply::TransferLeader(answer.map_err(|error| error.to_string()))),
+        )
     }
 
     async fn append(&self, append: Append) -> io::Result<Reply> {

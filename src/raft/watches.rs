@@ -123,7 +123,7 @@ impl Replica {
             return Ok(told);
         }
         self.confirm(ReadPolicy::ReadIndex, deadline).await?;
-        self.tell_since(ask, told)
+        self.tell_since(ask, &told)
     }
 
     /// As [`Replica::watch_here`], once entry `index` is applied, which was the last that the leader had
@@ -131,7 +131,7 @@ impl Replica {
     pub async fn watch_at(
         &self,
         ask: &Ask,
-        told: Told,
+        told: &Told,
         index: Index,
         deadline: Deadline,
     ) -> Result<Told, Error> {
@@ -148,7 +148,7 @@ impl Replica {
     }
 
     /// What has changed since nothing was told.
-    fn tell_since(&self, ask: &Ask, nothing: Told) -> Result<Told, Error> {
+    fn tell_since(&self, ask: &Ask, nothing: &Told) -> Result<Told, Error> {
         let from = if ask.from == Place::END { Place::END } else { nothing.next };
         let told = self.checked(self.watches().tell(&Ask { from, ..ask.clone() }))?;
         // A place that was ever given is not behind the end of a state that was just confirmed: it is of

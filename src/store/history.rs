@@ -72,8 +72,8 @@ impl History {
     fn drop_oldest(&mut self) {
         let Some((Place { index, .. }, _)) = self.events.front() else { return };
         let index = *index;
-        while let Some((_, event)) = self.events.pop_front_if(|(place, _)| place.index == index) {
-            self.bytes -= event.bytes();
+        while self.events.front().is_some_and(|(place, _)| place.index == index) {
+            self.bytes -= self.events.pop_front().map_or(0, |(_, event)| event.bytes());
         }
         self.from = index + 1;
     }

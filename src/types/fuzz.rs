@@ -32,6 +32,7 @@ use crate::types::peer::{
 use crate::types::scan::{Cursor, Found, Listed, Part, Scan, Span, Want};
 use crate::types::topology::{Claim, Group, Member, Topology};
 use crate::types::value::{Value, ValueKind};
+use crate::types::watch::{Ask, Change, Event, Place, Told};
 
 /// Runs the work once and fails if it ever held more than so many bytes of memory.
 pub type Watch<'a> = &'a dyn Fn(usize, &mut dyn FnMut());
@@ -201,6 +202,16 @@ fn requests() -> Vec<Request> {
             scan: scan(Want::Page { limit: 100, bytes: 4096, reverse: true, keys_only: false }),
             timeout_ms: 5000,
         },
+        Request::Watch {
+            ask: Ask {
+                span: Span::of_prefix(b"user:"),
+                from: Place { index: 300, part: 2 },
+                wait_ms: 250,
+                bytes: 4096,
+                anyone: false,
+            },
+            timeout_ms: 5000,
+        },
     ]
 }
 
@@ -211,6 +222,14 @@ pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
     let bytes = texts.iter().map(|text| BASE64_URL_SAFE_NO_PAD.decode(text).expect("our alphabet"));
     let bytes: Vec<_> = bytes.collect();
     texts.into_iter().map(String::into_bytes).chain(bytes).collect()
+}
+
+fn told() -> Told {
+    let event = |change, version| Event { key: key(), change, ts: 1_755_248_123_456, version };
+    let put = Change::Put { value: json(), expires: Some(300) };
+    let place = |part| Place { index: 300, part };
+    let events = vec![(place(2), event(put, 7)), (place(3), event(Change::Expire, 8))];
+    Told { events, next: Place::behind(300) }
 }
 
 /// Where a search for messages begins.
@@ -243,6 +262,8 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
         Reply::ReadIndex(Ok(300)),
         Reply::Scanned(Ok(part(Found::Count(7)))),
         Reply::Scanned(Ok(part(Found::Page { items: vec![listed()], more: true }))),
+        Reply::Watched(Ok(told())),
+        Reply::Watched(Err(Error::Compacted { oldest: "g1:299".into() })),
     ];
     let (last, bytes) = (Some(id(9)), 70_000);
     let header = SnapshotHeader { vote: vote(), last, membership: membership(), bytes };

@@ -59,7 +59,8 @@ pub trait Source: Send + Sync + 'static {
     /// Asks a group, by its number: a leader that is confirmed says that there is no more.
     fn tell(&self, group: usize, ask: Ask, deadline: Deadline) -> Telling<'_>;
 
-    /// As [`Source::tell`], and where the leader has forgotten what is asked for, asks the others.
+    /// As [`Source::tell`], and where whoever is asked has forgotten what is asked for, asks others, if it has a
+    /// way to them.
     fn recall(&self, group: usize, ask: Ask, deadline: Deadline) -> Telling<'_>;
 
     /// Whether these are still all groups of the ring.
@@ -132,7 +133,7 @@ impl Hub {
             }
         };
         let legs = numbers.into_iter().zip(places).collect();
-        Ok(Watching::new(Arc::clone(self), watch.filter, scope, legs))
+        Ok(Watching::new(self, watch.filter, scope, legs))
     }
 
     /// Where the groups are now.

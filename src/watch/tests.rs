@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::types::ids::Index;
 use crate::types::key::Key;
-use crate::types::limits::{WATCH_LINGER, WATCH_STEP_EVENTS, WATCH_TAIL_BYTES_MAX};
+use crate::types::limits::{WATCH_LINGER, WATCH_TAIL_BYTES_MAX};
 use crate::types::value::Value;
 use crate::types::watch::{Change, Event, Filter};
 
@@ -346,9 +346,4 @@ proptest! {
             prop_assert_eq!(of(&seen), of(&written));
         }
     }
-}
-
-#[test]
-fn what_a_watcher_is_given_at_a_time_is_less_than_a_tail_keeps() {
-    assert!(WATCH_STEP_EVENTS * 1000 < WATCH_TAIL_BYTES_MAX);
 }

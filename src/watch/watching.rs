@@ -51,7 +51,7 @@ struct Leg {
 
 impl Watching {
     pub(super) fn new(
-        hub: Arc<Hub>,
+        hub: &Arc<Hub>,
         filter: Filter,
         scope: u64,
         legs: Vec<(usize, Place)>,
@@ -62,7 +62,7 @@ impl Watching {
         });
         Self {
             legs: legs.collect(),
-            hub: Arc::clone(&hub),
+            hub: Arc::clone(hub),
             filter,
             scope,
             turn: 0,
@@ -101,13 +101,12 @@ impl Watching {
             for turn in 0..self.legs.len() {
                 let leg = (self.turn + turn) % self.legs.len();
                 // One that has to wait for its group must not make the client wait for a sign of life.
-                match tokio::time::timeout_at(self.progress, self.advance(leg)).await {
-                    Ok(again) => busy |= again?,
-                    Err(_) => {
-                        self.turn = leg + 1;
-                        return Ok(self.progress());
-                    }
-                }
+                let advanced = tokio::time::timeout_at(self.progress, self.advance(leg)).await;
+                let Ok(again) = advanced else {
+                    self.turn = leg + 1;
+                    return Ok(self.progress());
+                };
+                busy |= again?;
                 if !self.taken.is_empty() {
                     self.turn = leg + 1;
                     break;

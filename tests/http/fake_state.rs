@@ -86,7 +86,7 @@ impl State {
         }
         let written = match write {
             Write::Put { value } => self.write(key, value),
-            Write::Delete => self.remove(key, Change::Delete),
+            Write::Delete => self.remove(&key, Change::Delete),
             Write::PutFor { value, ttl_ms } => {
                 let written = self.write(key.clone(), value);
                 let ends = self.end(key, Some(ttl_ms));
@@ -140,7 +140,7 @@ impl State {
         let over: Vec<Key> =
             self.ends.iter().filter(|(_, end)| **end <= now).map(|(key, _)| key.clone()).collect();
         for key in over {
-            self.remove(key, Change::Expire);
+            self.remove(&key, Change::Expire);
         }
     }
 
@@ -152,9 +152,9 @@ impl State {
         self.written(version, ts, existed)
     }
 
-    pub(crate) fn remove(&mut self, key: Key, change: Change) -> Written {
-        let existed = self.items.remove(&key).is_some();
-        let (version, ts) = self.change(&key, change, existed);
+    pub(crate) fn remove(&mut self, key: &Key, change: Change) -> Written {
+        let existed = self.items.remove(key).is_some();
+        let (version, ts) = self.change(key, change, existed);
         self.written(version, ts, existed)
     }
 
@@ -192,7 +192,7 @@ impl State {
         let doomed: Vec<Key> = self.items.keys().filter(inside).cloned().collect();
         let keys = doomed.len() as u64;
         for key in doomed {
-            self.remove(key, Change::Delete);
+            self.remove(&key, Change::Delete);
         }
         Deleted { at: vec![self.at()], keys }
     }

@@ -76,7 +76,7 @@ impl Local {
                 answer => return answer,
             };
         let index = self.way.read_index(&leader, deadline).await?;
-        self.way.replica.watch_at(&ask, told, index, deadline).await
+        self.way.replica.watch_at(&ask, &told, index, deadline).await
     }
 }
 
