@@ -180,3 +180,26 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
         .filter(|path| path.extension().is_some_and(|ext| ext == "rs"))
         .collect()
 }
+
+/// The table in `docs/testing.md` that says which test breaks when a sentence of the contract is not true.
+#[test]
+fn every_test_that_the_documentation_names_is_there() {
+    let text = fs::read_to_string("docs/testing.md").expect("the document is readable");
+    let section = text.split("\n## ").find(|section| section.starts_with("The contract, sentence"));
+    let named = section.expect("it has the table").split('`').skip(1).step_by(2);
+    let named: Vec<&str> = named.filter(|name| name.len() > 12 && is_identifier(name)).collect();
+    let files = ["src", "tests"].map(|directory| sources(Path::new(directory))).concat();
+    let code: String =
+        files.iter().map(|path| fs::read_to_string(path).expect("readable")).collect();
+    let missing: Vec<_> =
+        named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(
+        named.len() > 60 && missing.is_empty(),
+        "of {} tests {missing:?} are not there",
+        named.len()
+    );
+}
+
+fn is_identifier(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
