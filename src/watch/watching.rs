@@ -11,7 +11,7 @@ use crate::types::error::Error;
 use crate::types::kv::GroupIndex;
 use crate::types::limits::{
     WATCH_CATCH_UP_BYTES_MAX, WATCH_PAUSE, WATCH_PROGRESS_INTERVAL, WATCH_SILENCE_MAX,
-    WATCH_STEP_BYTES, WATCH_TIMEOUT,
+    WATCH_STEP_BYTES,
 };
 use crate::types::watch::{Ask, Filter, Place, Resume, Told};
 use crate::watch::news::{News, Shared};
@@ -182,7 +182,10 @@ impl Watching {
         if let Some(ended) = hub.tails[leg.group].ended() {
             return Err(ended);
         }
-        let answer = hub.source.recall(leg.group, ask, Deadline::after(WATCH_TIMEOUT)).await;
+        // Before the next sign of life is due: a group that says nothing must be noticed, not given up anew
+        // each time.
+        let deadline = Deadline::after(WATCH_PROGRESS_INTERVAL / 2);
+        let answer = hub.source.recall(leg.group, ask, deadline).await;
         let moved = match answer {
             Ok(Told { events, next }) => {
                 leg.silent = None;
