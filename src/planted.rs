@@ -122,6 +122,10 @@ bugs! {
     /// is told every change. What is stored is right; it shows only where what was told is held against what was
     /// acknowledged.
     LostEvent = "lost-event",
+    /// A coordinator answers `504` as soon as the answer to a write is lost, although the write has a name
+    /// under which it may be sent again. Breaks: a `504` means that the deadline has passed. Shows when a
+    /// leader dies or a connection breaks under load: as a `504` long before the deadline.
+    Impatient = "impatient",
 }
 
 /// Whether this bug is planted.

@@ -31,7 +31,7 @@ mod on {
     use super::World;
     use crate::common::command::{exit, run_with};
     use crate::common::group::Group;
-    use crate::common::http::FORM;
+    use crate::common::http::{Answer, FORM};
     use crate::common::load::Load;
     use crate::common::node::{Node, url_of};
     use crate::common::until::{SOON, until};
@@ -290,12 +290,36 @@ mod on {
     #[tokio::test]
     async fn retry_unknown_calls_a_write_refused_that_was_logged() {
         let mut world = World::new().await;
+        let (_servers, answer) = orphaned_write(&mut world, "retry-unknown").await;
+        let answer = answer.await.expect("no panic").expect("an answer");
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    }
+
+    #[tokio::test]
+    async fn impatient_gives_a_write_up_that_could_be_sent_again() {
+        let mut world = World::new().await;
+        let ((mut group, _coordinator), answer) = orphaned_write(&mut world, "impatient").await;
+        for node in group.nodes.iter_mut().filter(|node| node.process.is_some()) {
+            signal(node, Signal::CONT);
+        }
+        let answer = answer.await.expect("no panic").expect("an answer");
+        assert_eq!(answer.status, 504, "{}", answer.text());
+    }
+
+    /// A write through a coordinator with this bug whose leader has it in its log, alone, and is
+    /// killed; the other replicas are paused.
+    async fn orphaned_write(
+        world: &mut World,
+        bug: &str,
+    ) -> ((Group, Node), JoinHandle<Result<Answer, reqwest::Error>>) {
         let mut group = world.started("group", 3, &[]).await;
         let shards = group.urls();
         let mut coordinator = world.coordinator(&shards);
-        plant("retry-unknown", &mut coordinator);
+        plant(bug, &mut coordinator);
         coordinator.start().expect("the coordinator can be started");
         world.until_ready(&coordinator.url).await;
+        // Its session is open from now on: that would need a majority, too.
+        world.http.put(&coordinator.url, "key", "first").await.expect(200);
         let leader = group.leader(&world.http).await;
         let before = group.status(&world.http, leader).await.expect("it answers").last_index;
         pause_all_but(&mut group, leader);
@@ -312,8 +336,7 @@ mod on {
         })
         .await;
         group.nodes[leader].kill();
-        let answer = write.await.expect("no panic").expect("an answer");
-        assert_eq!(answer.status, 503, "{}", answer.text());
+        ((group, coordinator), write)
     }
 
     #[tokio::test]

@@ -16,10 +16,9 @@ use sagedb::types::http::{
     ErrorBody, GetBody, HEADER_INDEX, HEADER_LAG, PATH_KV, PATH_TXN, WriteBody,
 };
 
-/// What each request asks the server to keep to.
-const DEADLINE: &str = "2s";
-/// Longer than that, and than anybody is kept from answering: a server that takes so long hangs.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// Longer than anybody is kept from answering: a server that takes so much longer than it was given
+/// hangs.
+const HANGS: Duration = Duration::from_secs(13);
 
 /// A server that clients ask.
 #[derive(Clone, Debug)]
@@ -123,13 +122,15 @@ pub(crate) enum Unread {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// What each request asks the server to keep to, as the API writes it.
+    deadline: Arc<str>,
 }
 
 impl Client {
-    /// A client that has no connection yet.
-    pub(crate) fn new() -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
-        Ok(Self { http })
+    /// A client that has no connection yet, whose requests have so much time.
+    pub(crate) fn new(deadline: Duration) -> reqwest::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().timeout(deadline + HANGS).build()?;
+        Ok(Self { http, deadline: format!("{}ms", deadline.as_millis()).into() })
     }
 
     /// Writes or deletes.
@@ -154,7 +155,7 @@ impl Client {
             Condition::Version(version) => request.header(IF_MATCH, format!("\"{version}\"")),
         };
         let deletes = matches!(body, Body::Nothing);
-        written(request.query(&[("key", key), ("timeout", DEADLINE)]), deletes).await
+        written(request.query(&[("key", key), ("timeout", &self.deadline)]), deletes).await
     }
 
     /// Reads a key.
@@ -169,7 +170,7 @@ impl Client {
             Freshness::Lease => "lease",
             Freshness::Stale => "stale",
         };
-        let query = [("key", key), ("consistency", consistency), ("timeout", DEADLINE)];
+        let query = [("key", key), ("consistency", consistency), ("timeout", &self.deadline)];
         let broken = |error: reqwest::Error| {
             let reason = format!("{error:?}");
             if error.is_timeout() { Unread::Bad(reason) } else { Unread::Refused(reason) }

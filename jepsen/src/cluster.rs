@@ -47,6 +47,7 @@ pub(crate) struct Leader {
 pub(crate) struct Layout {
     groups: usize,
     replicas: usize,
+    deadline: Duration,
     ports: Vec<u16>,
     _held: Ports,
 }
@@ -58,7 +59,7 @@ impl Layout {
         let count = options.groups * options.replicas + options.coordinators;
         let ports = (0..count).map(|_| held.take()).collect();
         let (groups, replicas) = (usize::from(options.groups), usize::from(options.replicas));
-        Self { groups, replicas, ports, _held: held }
+        Self { groups, replicas, deadline: options.deadline, ports, _held: held }
     }
 
     /// The port of each process.
@@ -170,6 +171,7 @@ impl Cluster {
         Servers {
             coordinators: self.coordinators().map(server).collect(),
             replicas: all.map(server).collect(),
+            deadline: self.layout.deadline,
         }
     }
 

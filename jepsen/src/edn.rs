@@ -244,6 +244,7 @@ mod tests {
             begin,
             end,
             groups: Vec::new(),
+            away: None,
             hold: Hold::Installed,
             leader: false,
             failover_ms: None,

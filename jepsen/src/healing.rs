@@ -96,7 +96,7 @@ impl Healing {
 
 /// Writes through every coordinator until all of it succeeds.
 async fn until_served(servers: &Servers, probes: usize) -> Result<()> {
-    let client = Client::new()?;
+    let client = Client::new(servers.deadline)?;
     let probes = servers.coordinators.iter().flat_map(|server| {
         let probe = |probe| until_written(&client, server, format!("probe-{probe}"));
         (0..probes).map(probe).collect::<Vec<_>>()
@@ -121,7 +121,7 @@ async fn read_everything(
     let keys = Arc::new(recorder.keys());
     let mut readers = JoinSet::new();
     for (reader, server) in (0..READERS).zip(servers.coordinators.iter().cycle()) {
-        let (client, server) = (Client::new()?, server.clone());
+        let (client, server) = (Client::new(servers.deadline)?, server.clone());
         let (keys, recorder) = (Arc::clone(&keys), Arc::clone(recorder));
         readers.spawn(async move {
             // Above every process that a client ever was.

@@ -1,6 +1,7 @@
 //! What a run has shown, from everything that was seen. Pure.
 
 mod gaps;
+mod patience;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -51,6 +52,8 @@ pub(crate) fn judge(
     anomalies.extend(checked.anomalies);
     let gaps = Gaps::new(events, attacked);
     anomalies.extend(gaps.stalls(faults));
+    let (patience, gave_up) = patience::patience(&setup, events, faults);
+    anomalies.extend(gave_up);
     let mut counts = Counts::default();
     let mut each: HashMap<Action, Counts> = HashMap::new();
     for event in events.iter().filter(|event| event.f != Action::FinalRead) {
@@ -77,6 +80,7 @@ pub(crate) fn judge(
         faults: figures(faults, &gaps),
         longest_gap_ms: gaps.longest_ms(),
         recovered_ms,
+        patience,
         watched: watched(events),
         anomalies,
     }

@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::nemesis::FaultKind;
 
+/// What servers have for each request, unless a run says otherwise. Shorter than most faults: what is
+/// not known is what checkers and clients find hardest.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+
 /// Attacks a real cluster of `sage` processes and checks that it keeps its promises.
 #[derive(Debug, Parser)]
 #[command(
@@ -159,6 +163,10 @@ pub(crate) struct Options {
     /// How long the attack lasts, such as 30s or 2m; with `all`, that of each pair.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub(crate) duration: Duration,
+    /// How long servers have for each request. With one that is longer than the faults, coordinators
+    /// have to wait for their end.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub(crate) deadline: Duration,
     /// What is drawn follows from it: operations, faults, and the pauses between them. When each
     /// happens depends also on how long the one before took.
     #[arg(long, default_value_t = 42)]

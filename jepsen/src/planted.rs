@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::checker::Kind;
-use crate::options::{Nemesis, Options, PlantedOptions, Target, Workload};
+use crate::options::{DEADLINE, Nemesis, Options, PlantedOptions, Target, Workload};
 use crate::program::{self, Build};
 use crate::results::Verdict;
 use crate::run::{self, say};
@@ -86,6 +86,13 @@ const ALL: &[Planted] = &[
         name: "ignore-ownership",
         shows_as: &[Kind::TwoOwners, Kind::NotLinearizable],
         groups: 2,
+        ..PLANTED
+    },
+    Planted {
+        name: "impatient",
+        shows_as: &[Kind::GaveUp],
+        nemesis: &[Nemesis::Kill],
+        target: Target::Leader,
         ..PLANTED
     },
     Planted {
@@ -200,6 +207,7 @@ impl Planted {
             coordinators: 2,
             clients: self.clients,
             duration: DURATION,
+            deadline: DEADLINE,
             seed,
             fail_fast: true,
             sage: Some(program.into()),

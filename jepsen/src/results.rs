@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checker::Anomaly;
 use crate::history::Counts;
+use crate::options::DEADLINE;
 
 /// How a run was started.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub(crate) struct Setup {
     pub(crate) clients: u16,
     /// How long the attack lasted, in milliseconds.
     pub(crate) duration_ms: u64,
+    /// How long servers had for each request, in milliseconds.
+    #[serde(default = "deadline_ms")]
+    pub(crate) deadline_ms: u64,
     /// What was drawn followed from it: operations, faults, and the pauses between them.
     pub(crate) seed: u64,
 }
@@ -53,16 +57,27 @@ impl Setup {
         option("replicas", &replicas.to_string());
         option("coordinators", &coordinators.to_string());
         option("clients", &clients.to_string());
-        let duration = match self.duration_ms {
-            ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
-            ms => format!("{ms}ms"),
-        };
-        option("duration", &duration);
+        option("duration", &duration(self.duration_ms));
+        if self.deadline_ms != deadline_ms() {
+            option("deadline", &duration(self.deadline_ms));
+        }
         option("seed", &seed.to_string());
         if let Some(bug) = &self.bug {
             option("bug", bug);
         }
         line
+    }
+}
+
+/// That of runs before there was a choice, and of those that do not choose.
+fn deadline_ms() -> u64 {
+    u64::try_from(DEADLINE.as_millis()).expect("a few seconds")
+}
+
+fn duration(milliseconds: u64) -> String {
+    match milliseconds {
+        ms if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        ms => format!("{ms}ms"),
     }
 }
 
@@ -121,6 +136,15 @@ pub(crate) struct Watched {
     pub(crate) gaps: u64,
 }
 
+/// Requests that coordinators answered with `503` or `504`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Patience {
+    /// Although the group could serve for long enough meanwhile.
+    pub(crate) gave_up: u64,
+    /// Because it could not.
+    pub(crate) excused: u64,
+}
+
 /// Everything that `results.json` holds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
@@ -138,6 +162,9 @@ pub(crate) struct Results {
     pub(crate) longest_gap_ms: u64,
     /// How long the healed cluster took until writes succeeded in every group, in milliseconds.
     pub(crate) recovered_ms: Option<u64>,
+    /// What coordinators answered with `503` or `504`.
+    #[serde(default)]
+    pub(crate) patience: Patience,
     /// What watchers were told, if anybody watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) watched: Option<Watched>,
@@ -161,8 +188,9 @@ mod tests {
         setup.nemesis.clear();
         setup.workload = "a'; rm -rf b".into();
         setup.duration_ms = 1_500;
+        setup.deadline_ms = 10_000;
         let command = setup.command_line();
         assert!(command.contains(r"--workload 'a'\''; rm -rf b' --groups"), "{command}");
-        assert!(command.contains("--duration 1500ms"), "{command}");
+        assert!(command.contains("--duration 1500ms --deadline 10s"), "{command}");
     }
 }

@@ -247,6 +247,7 @@ fn setup(options: &Options) -> Setup {
         coordinators: options.coordinators,
         clients: options.clients,
         duration_ms: u64::try_from(options.duration.as_millis()).unwrap_or(u64::MAX),
+        deadline_ms: u64::try_from(options.deadline.as_millis()).unwrap_or(u64::MAX),
         seed: options.seed,
     }
 }

@@ -268,11 +268,13 @@ mod tests {
         let hold =
             proptest::sample::select(vec![Hold::Installed, Hold::Skipped, Hold::Indeterminate]);
         let times = (any::<u64>(), any::<u64>(), proptest::option::of(any::<u64>()));
-        let groups = proptest::collection::vec(text(), 0..3);
-        (kind, text(), times, groups, hold).prop_map(|(kind, what, times, groups, hold)| {
+        let names = || proptest::collection::vec(text(), 0..3);
+        let names = (names(), proptest::option::of(names()));
+        (kind, text(), times, names, hold).prop_map(|(kind, what, times, names, hold)| {
             let (begin, end, failover_ms) = times;
+            let (groups, away) = names;
             let leader = failover_ms.is_some();
-            Fault { kind, what, begin, end, groups, hold, leader, failover_ms }
+            Fault { kind, what, begin, end, groups, away, hold, leader, failover_ms }
         })
     }
 

@@ -48,6 +48,10 @@ pub(crate) fn summary(results: &Results) -> String {
     if let Some(recovered) = results.recovered_ms {
         lines.push(format!("healed      every write succeeded after {recovered} ms"));
     }
+    let excused = results.patience.excused;
+    if excused > 0 {
+        lines.push(format!("gave up     {excused} times, each while a group could not serve"));
+    }
     if let Some(Watched { watchers, changes, resumed, gaps }) = results.watched {
         lines.push(format!(
             "watched     {watchers} watchers were told {changes} changes, went on elsewhere {resumed} times and \

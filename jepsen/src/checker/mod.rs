@@ -68,6 +68,8 @@ pub(crate) enum Kind {
     ReplicasDiffer,
     /// What a replica said of its Raft state went back.
     StateWentBack,
+    /// A coordinator answered `503` or `504` at the deadline, although the group could serve.
+    GaveUp,
     /// A server answered as none may, or not at all.
     BadAnswer,
     /// A server ended by itself.
@@ -94,6 +96,7 @@ impl Kind {
             Self::TwoOwners => "two owners",
             Self::ReplicasDiffer => "replicas differ",
             Self::StateWentBack => "state went back",
+            Self::GaveUp => "gave up",
             Self::BadAnswer => "bad answer",
             Self::ServerDied => "server died",
             Self::NotRecovered => "not recovered",

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use super::{Client, DEADLINE, Server, group, index, may_refuse};
+use super::{Client, Server, group, index, may_refuse};
 
 /// What is asked for: `then` if everything holds, otherwise `otherwise`.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +126,7 @@ impl Client {
         let request = self
             .http
             .post(&server.txn)
-            .query(&[("timeout", DEADLINE)])
+            .query(&[("timeout", &self.deadline)])
             .header(CONTENT_TYPE, "application/json")
             .body(txn.body().to_string());
         // What only reads has no effect that could be unknown.

@@ -17,6 +17,7 @@ fn setup() -> Setup {
         coordinators: 1,
         clients: 1,
         duration_ms: 1000,
+        deadline_ms: 2_000,
         seed: 1,
     }
 }
@@ -25,7 +26,7 @@ fn fault(hold: Hold, failover_ms: Option<u64>) -> Fault {
     let (begin, end) = (200 * NS_PER_MS, 300 * NS_PER_MS);
     let (kind, what) = (FaultKind::Kill, "kill g1-r1 (leader)".into());
     let groups = vec!["g1".into()];
-    Fault { kind, what, begin, end, groups, hold, leader: true, failover_ms }
+    Fault { kind, what, begin, end, groups, away: None, hold, leader: true, failover_ms }
 }
 
 /// Writes to a key of g1 that end at these milliseconds, how they end, one after the other.

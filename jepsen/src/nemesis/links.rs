@@ -53,6 +53,8 @@ pub(super) async fn partition(context: &Context, mut rng: StdRng) -> Result<()> 
     let leader = leader.filter(|_| choice > 5 && replicas.len() > 1);
     let time = rng.random_range(if leader.is_some() { CUT_LEADER } else { CUT });
     let mut fault = context.begin(FaultKind::Partition, Some(group), format!("{what} {with}"));
+    // Other cuts leave nobody sure of a majority.
+    fault.away = (choice > 5).then(|| context.names(&[victim]));
     let imposed = context.net.impose(links, Link { cut, ..Link::default() });
     let over = async {
         context.stopped_within(time).await;

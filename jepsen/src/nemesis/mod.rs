@@ -119,6 +119,10 @@ pub(crate) struct Fault {
     /// The groups that it struck; none for one that struck all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<String>,
+    /// The processes that do nothing meanwhile, or are cut off from the others; `None` if that can't be
+    /// told by names, as of links that are slow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) away: Option<Vec<String>>,
     /// Whether it took hold.
     pub(crate) hold: Hold,
     /// Whether it struck the leader of a group and nobody else of it.
@@ -233,7 +237,22 @@ impl Context {
         let begin = self.recorder.now();
         let groups = group.map(group_name).into_iter().collect();
         let hold = Hold::Indeterminate;
-        Fault { kind, what, begin, end: begin, groups, hold, leader: false, failover_ms: None }
+        Fault {
+            kind,
+            what,
+            begin,
+            end: begin,
+            groups,
+            away: None,
+            hold,
+            leader: false,
+            failover_ms: None,
+        }
+    }
+
+    /// The names of these processes.
+    fn names(&self, processes: &[usize]) -> Vec<String> {
+        processes.iter().map(|at| self.cluster.name(*at).to_string()).collect()
     }
 
     /// A fault that had nothing to break.

@@ -53,10 +53,11 @@ pub(super) async fn kill(context: &Context, mut rng: StdRng) -> Result<()> {
         context.skip(FaultKind::Kill, Some(group), what);
         return Ok(());
     }
-    let names: Vec<&str> = victims.iter().map(|at| cluster.name(*at)).collect();
+    let names = context.names(&victims);
     let mark = if many.is_none() && leader.is_some() { " (leader)" } else { "" };
     let what = format!("kill {}{mark}", names.join(" "));
     let mut fault = context.begin(FaultKind::Kill, of, what);
+    fault.away = Some(names);
     let killed = victims.iter().filter(|at| cluster.kill(**at)).count();
     let hold = if killed == 0 { Hold::Skipped } else { Hold::Installed };
     let alone = leader.filter(|_| many.is_none() && size > 1 && killed == 1);
@@ -94,6 +95,7 @@ pub(super) async fn pause(context: &Context, mut rng: StdRng) -> Result<()> {
     let mark = if leader.is_some() { " (leader)" } else { "" };
     let what = format!("pause {}{mark}", cluster.name(victim));
     let mut fault = context.begin(FaultKind::Pause, Some(group), what);
+    fault.away = Some(context.names(&[victim]));
     let paused = cluster.signal(victim, Signal::STOP);
     let leader = leader.filter(|_| cluster.group(group).len() > 1 && paused);
     let again = async {
@@ -122,14 +124,15 @@ pub(super) async fn coordinator(context: &Context, mut rng: StdRng) -> Result<()
     let kills = rng.random_bool(0.6);
     let time = rng.random_range(DOWN);
     let victims: Vec<usize> = if all { cluster.coordinators().collect() } else { vec![one] };
-    let names: Vec<&str> = victims.iter().map(|at| cluster.name(*at)).collect();
+    let names = context.names(&victims);
     let verb = if kills { "kill" } else { "pause" };
     let what = format!("{verb} {}", names.join(" "));
     let _held = context.hold(&victims).await;
     if context.stopped() {
         return Ok(());
     }
-    let fault = context.begin(FaultKind::Coordinator, None, what);
+    let mut fault = context.begin(FaultKind::Coordinator, None, what);
+    fault.away = Some(names);
     let struck = victims
         .iter()
         .filter(|at| if kills { cluster.kill(**at) } else { cluster.signal(**at, Signal::STOP) });

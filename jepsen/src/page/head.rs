@@ -99,6 +99,9 @@ fn figures(results: &Results) -> Markup {
                 Some(ms) => (tile("Recovered in", &milliseconds(ms), "after healing")),
                 None => (tile("Recovered", "not seen", "after healing")),
             }
+            @if results.patience.excused > 0 {
+                (tile("Gave up", &grouped(results.patience.excused), "while a group could not serve"))
+            }
             @if let Some(watched) = results.watched {
                 (tile("Told", &grouped(watched.changes), "changes, to watchers"))
                 (tile("Watches", &grouped(watched.watchers), &format!(

@@ -10,7 +10,7 @@ use super::ops;
 use crate::checker::{Anomaly, Kind};
 use crate::history::{Action, Counts, Event, Stage, Value};
 use crate::nemesis::{Fault, FaultKind, Hold};
-use crate::results::{FaultFigures, Results, Setup, Verdict};
+use crate::results::{FaultFigures, Patience, Results, Setup, Verdict};
 
 const MS: u64 = 1_000_000;
 const KEYS: usize = 10;
@@ -40,6 +40,7 @@ pub(crate) fn setup() -> Setup {
         coordinators: 2,
         clients: 20,
         duration_ms: 60_000,
+        deadline_ms: 2_000,
         seed: 42,
     }
 }
@@ -80,7 +81,17 @@ fn faults(rng: &mut StdRng) -> Vec<Fault> {
         let leader = failover_ms.is_some();
         let what = what.into();
         let groups = Vec::new();
-        faults.push(Fault { kind, what, begin, end, groups, hold, leader, failover_ms });
+        faults.push(Fault {
+            kind,
+            what,
+            begin,
+            end,
+            groups,
+            away: None,
+            hold,
+            leader,
+            failover_ms,
+        });
         begin += rng.random_range(1_000..4_500) * MS;
     }
     faults
@@ -195,6 +206,7 @@ fn results(history: &[Event], faults: &[Fault], anomaly: Anomaly) -> Results {
         faults: figures,
         longest_gap_ms: 912,
         recovered_ms: Some(340),
+        patience: Patience::default(),
         watched: None,
         anomalies: vec![anomaly],
     }

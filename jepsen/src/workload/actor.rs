@@ -58,7 +58,7 @@ impl Actor {
             clients,
             rng: StdRng::seed_from_u64(seed ^ own),
             process: u32::from(id),
-            client: Client::new()?,
+            client: Client::new(servers.deadline)?,
             coordinator: servers.coordinators[coordinator].clone(),
             replicas: servers.replicas.clone(),
             recorder: Arc::clone(recorder),

@@ -34,6 +34,8 @@ pub(crate) struct Servers {
     pub(crate) coordinators: Vec<Server>,
     /// Some operations go straight to one of them, of whatever group.
     pub(crate) replicas: Vec<Server>,
+    /// How long they have for each request.
+    pub(crate) deadline: Duration,
 }
 
 /// A client at work.

@@ -254,6 +254,9 @@ impl Route {
 
 fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
     let lost = |reason: String| match need {
+        Need::NamedWrite if planted::bug(Bug::Impatient) => {
+            Verdict::Done(Err(Error::OutcomeUnknown { reason }))
+        }
         Need::NamedWrite => Verdict::Lost(reason),
         _ if need.is_repeatable() => Verdict::Another(Error::Unavailable { reason }),
         Need::Write | Need::LeaderRead | Need::AnyRead => {
