@@ -322,19 +322,9 @@ impl<P: Peers> Keeper<P> {
 }
 
 fn identity(reply: Reply) -> Result<Identity, String> {
-    match reply {
-        Reply::Identity(identity) => Ok(*identity),
-        Reply::NotReady(reason) => Err(reason),
-        Reply::Accepted(_)
-        | Reply::Kv(_)
-        | Reply::Proposed(_)
-        | Reply::Status(_)
-        | Reply::Vote(_)
-        | Reply::Append(_)
-        | Reply::TransferLeader(_)
-        | Reply::Compared(_)
-        | Reply::ReadIndex(_)
-        | Reply::Scanned(_)
-        | Reply::Watched(_) => Err("it did not say who it is".into()),
+    if let Reply::NotReady(reason) = reply {
+        return Err(reason);
     }
+    let Reply::Identity(identity) = reply else { return Err("it did not say who it is".into()) };
+    Ok(*identity)
 }

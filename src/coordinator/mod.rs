@@ -254,32 +254,17 @@ fn need(request: &KvRequest) -> Need {
 }
 
 fn kv_reply(need: Need, reply: Reply) -> Heard<KvReply> {
-    match (need, reply) {
-        (_, Reply::Kv(Err(error))) => Heard::Answer(Err(error)),
-        (
-            Need::Write | Need::NamedWrite,
-            Reply::Kv(Ok(reply @ (KvReply::Written(_) | KvReply::Txn(_)))),
-        )
-        | (Need::LeaderRead, Reply::Kv(Ok(reply @ KvReply::Txn(_))))
-        | (Need::LeaderRead | Need::AnyRead, Reply::Kv(Ok(reply @ KvReply::Read(_)))) => {
-            Heard::Answer(Ok(reply))
+    let Reply::Kv(answer) = reply else { return Heard::to_another_question() };
+    match (need, answer) {
+        (_, Err(error)) => Heard::Answer(Err(error)),
+        (Need::Write | Need::NamedWrite, Ok(reply @ (KvReply::Written(_) | KvReply::Txn(_))))
+        | (Need::LeaderRead, Ok(reply @ (KvReply::Txn(_) | KvReply::Read(_))))
+        | (Need::AnyRead, Ok(reply @ KvReply::Read(_))) => Heard::Answer(Ok(reply)),
+        (Need::Write | Need::NamedWrite, Ok(KvReply::Read(_)))
+        | (Need::LeaderRead, Ok(KvReply::Written(_)))
+        | (Need::AnyRead, Ok(KvReply::Written(_) | KvReply::Txn(_))) => {
+            Heard::to_another_question()
         }
-        (
-            Need::Write | Need::NamedWrite | Need::LeaderRead | Need::AnyRead,
-            Reply::Kv(Ok(_))
-            | Reply::Identity(_)
-            | Reply::Accepted(_)
-            | Reply::Proposed(_)
-            | Reply::Status(_)
-            | Reply::Vote(_)
-            | Reply::Append(_)
-            | Reply::TransferLeader(_)
-            | Reply::Compared(_)
-            | Reply::ReadIndex(_)
-            | Reply::Scanned(_)
-            | Reply::Watched(_)
-            | Reply::NotReady(_),
-        ) => Heard::Nonsense("the answer was to another question".into()),
     }
 }
 

@@ -66,25 +66,12 @@ fn share(want: Want, groups: usize) -> Want {
 }
 
 fn part(_need: Need, reply: Reply) -> Heard<Part> {
-    match reply {
-        Reply::Scanned(Ok(Part { found: Found::Page { items, more: true }, .. }))
-            if items.is_empty() =>
-        {
+    let Reply::Scanned(answer) = reply else { return Heard::to_another_question() };
+    match answer {
+        Ok(Part { found: Found::Page { items, more: true }, .. }) if items.is_empty() => {
             Heard::Nonsense("the answer has neither a key nor an end".into())
         }
-        Reply::Scanned(answer) => Heard::Answer(answer),
-        Reply::Identity(_)
-        | Reply::Accepted(_)
-        | Reply::Kv(_)
-        | Reply::Proposed(_)
-        | Reply::Status(_)
-        | Reply::Vote(_)
-        | Reply::Append(_)
-        | Reply::TransferLeader(_)
-        | Reply::Compared(_)
-        | Reply::ReadIndex(_)
-        | Reply::Watched(_)
-        | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
+        answer => Heard::Answer(answer),
     }
 }
 

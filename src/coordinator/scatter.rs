@@ -45,19 +45,7 @@ async fn status<P: Peers>(
     let reason = match shared.peers.call(&target, &Request::Status, deadline).await {
         Ok(Reply::Status(status)) => return Ok(*status),
         Ok(Reply::NotReady(reason)) => reason,
-        Ok(
-            Reply::Identity(_)
-            | Reply::Accepted(_)
-            | Reply::Kv(_)
-            | Reply::Proposed(_)
-            | Reply::Vote(_)
-            | Reply::Append(_)
-            | Reply::TransferLeader(_)
-            | Reply::Compared(_)
-            | Reply::ReadIndex(_)
-            | Reply::Scanned(_)
-            | Reply::Watched(_),
-        ) => "it did not say how it is".into(),
+        Ok(_) => "it did not say how it is".into(),
         Err(error) => error.to_string(),
     };
     Err(Unreachable { url: contact.url, reason })

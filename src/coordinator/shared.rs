@@ -303,19 +303,6 @@ impl<P: Peers> Shared<P> {
 
 /// Reads the answer to a proposal.
 pub(in crate::coordinator) fn outcome(_need: Need, reply: Reply) -> Heard<Outcome> {
-    match reply {
-        Reply::Proposed(result) => Heard::Answer(result),
-        Reply::Identity(_)
-        | Reply::Accepted(_)
-        | Reply::Kv(_)
-        | Reply::Status(_)
-        | Reply::Vote(_)
-        | Reply::Append(_)
-        | Reply::TransferLeader(_)
-        | Reply::Compared(_)
-        | Reply::ReadIndex(_)
-        | Reply::Scanned(_)
-        | Reply::Watched(_)
-        | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
-    }
+    let Reply::Proposed(answer) = reply else { return Heard::to_another_question() };
+    Heard::Answer(answer)
 }

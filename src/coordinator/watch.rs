@@ -129,21 +129,8 @@ impl<P: Peers> Source for Groups<P> {
 }
 
 fn told(_need: Need, reply: Reply) -> Heard<Told> {
-    match reply {
-        Reply::Watched(answer) => Heard::Answer(answer),
-        Reply::Identity(_)
-        | Reply::Accepted(_)
-        | Reply::Kv(_)
-        | Reply::Proposed(_)
-        | Reply::Status(_)
-        | Reply::Vote(_)
-        | Reply::Append(_)
-        | Reply::TransferLeader(_)
-        | Reply::Compared(_)
-        | Reply::ReadIndex(_)
-        | Reply::Scanned(_)
-        | Reply::NotReady(_) => Heard::Nonsense("the answer was to another question".into()),
-    }
+    let Reply::Watched(answer) = reply else { return Heard::to_another_question() };
+    Heard::Answer(answer)
 }
 
 #[cfg(test)]

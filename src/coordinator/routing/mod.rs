@@ -96,6 +96,13 @@ pub(in crate::coordinator) enum Heard<T> {
     Nonsense(String),
 }
 
+impl<T> Heard<T> {
+    /// An answer of another kind than was asked for. A write may have been applied nevertheless.
+    pub(in crate::coordinator) fn to_another_question() -> Self {
+        Self::Nonsense("the answer was to another question".into())
+    }
+}
+
 /// What to do next.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::coordinator) enum Step<T> {
