@@ -140,4 +140,6 @@ async fn a_transaction_keeps_to_one_group_and_a_batch_reaches_all() {
         results.iter().all(|result| result["status"] == 200 || result["status"] == 503),
         "{answer}"
     );
+    // As a single read would say it: what changes nothing has no outcome.
+    assert!(results.iter().all(|result| result.get("outcome").is_none()), "{answer}");
 }

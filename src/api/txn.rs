@@ -18,13 +18,14 @@ use crate::api::error::{About, json_body, plain, refuse};
 use crate::api::extract::{Query, with_margin};
 use crate::api::headers::{idempotency_key, only_a_name};
 use crate::api::routes::Shared;
+use crate::types::command::Write;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::http::{CONTENT_JSON, GetBody, HEADER_INDEX, WriteBody};
 use crate::types::kv::{GroupIndex, KvReply, KvRequest};
 use crate::types::limits::{DEADLINE_MARGIN, INDEX_HEADER_BYTES_MAX, TXN_BODY_BYTES_MAX};
 use crate::types::once::Once;
-use crate::types::txn::{BatchedOp, Op, OpError, OpResult, TxnReply};
+use crate::types::txn::{BatchedOp, Op, OpError, OpResult, Txn, TxnReply};
 use crate::types::txn_body::{BatchBody, Object, TxnBody};
 
 /// `POST /txn`.
@@ -38,6 +39,7 @@ async fn try_txn<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let (body, permit) = read::<TxnBody, K>(shared, request, deadline).await?;
     let txn = body.parse(shared.max_value_bytes)?;
     let writes = !txn.only_reads();
+    let [then, otherwise] = Asked::of_lists(&txn);
     let call =
         shared.face.call(KvRequest::Txn { txn, once }, with_margin(deadline, DEADLINE_MARGIN));
     let answer = timeout_at(deadline.instant().into(), call).await;
@@ -54,9 +56,10 @@ async fn try_txn<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     };
     let TxnReply { at, ts, outcome, acks, quorum } = reply;
     let mut body = format!(r#"{{"succeeded":{},"results":["#, outcome.succeeded).into_bytes();
-    for (number, result) in outcome.results.into_iter().enumerate() {
+    let asked = if outcome.succeeded { then } else { otherwise };
+    for (number, (asked, result)) in asked.into_iter().zip(outcome.results).enumerate() {
         let done = BatchedOp { result, ts, acks, quorum };
-        render(number, Ok(done), &mut body);
+        render(number, asked, Ok(done), &mut body);
     }
     body.extend_from_slice(format!(r#"],"version":{}}}"#, at.index).as_bytes());
     Ok(answer_of(body, &[at]))
@@ -76,14 +79,15 @@ async fn try_batch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respon
     let (body, permit) = read::<BatchBody, K>(shared, request, deadline).await?;
     let ops = body.parse(shared.max_value_bytes)?;
     let writes = ops.iter().any(|op| matches!(op, Op::Write { .. }));
+    let asked = Asked::of_all(&ops);
     let call = shared.face.batch(ops, once, with_margin(deadline, DEADLINE_MARGIN));
     let answer = timeout_at(deadline.instant().into(), call).await;
     drop(permit);
     let late = Err(Error::outcome_unknown("no answer before the deadline"));
     let batched = answer.unwrap_or(late).map_err(|error| of_reads(error, writes))?;
     let mut body = br#"{"results":["#.to_vec();
-    for (number, result) in batched.results.into_iter().enumerate() {
-        render(number, result, &mut body);
+    for (number, (asked, result)) in asked.into_iter().zip(batched.results).enumerate() {
+        render(number, asked, result, &mut body);
     }
     body.extend_from_slice(b"]}");
     Ok(answer_of(body, &batched.at))
@@ -115,8 +119,45 @@ async fn read<T: DeserializeOwned, K: Kv>(
     Ok((body, held))
 }
 
+/// What an operation is, as far as the answer to its single request depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asked {
+    /// Its failure has no outcome.
+    Read,
+    /// A put, a touch or an addition: whether there was a value before is not told.
+    Write,
+    /// It is told.
+    Delete,
+}
+
+impl Asked {
+    fn of(op: &Op) -> Self {
+        match op {
+            Op::Get { .. } => Self::Read,
+            Op::Write { write: Write::Delete, .. } => Self::Delete,
+            Op::Write {
+                write:
+                    Write::Put { .. } | Write::PutFor { .. } | Write::Touch { .. } | Write::Add { .. },
+                ..
+            } => Self::Write,
+        }
+    }
+
+    fn of_all(ops: &[Op]) -> Vec<Self> {
+        ops.iter().map(Self::of).collect()
+    }
+
+    /// Of what happens if the conditions hold, and of what otherwise.
+    fn of_lists(txn: &Txn) -> [Vec<Self>; 2] {
+        match txn {
+            Txn::Batch { ops } => [Self::of_all(ops), Vec::new()],
+            Txn::Atomic { then, otherwise, .. } => [Self::of_all(then), Self::of_all(otherwise)],
+        }
+    }
+}
+
 /// Appends what became of one operation.
-fn render(number: usize, result: Result<BatchedOp, Error>, body: &mut Vec<u8>) {
+fn render(number: usize, asked: Asked, result: Result<BatchedOp, Error>, body: &mut Vec<u8>) {
     if number > 0 {
         body.push(b',');
     }
@@ -129,7 +170,7 @@ fn render(number: usize, result: Result<BatchedOp, Error>, body: &mut Vec<u8>) {
             acks,
             quorum,
         }) => {
-            let existed = Some(existed);
+            let existed = (asked == Asked::Delete).then_some(existed);
             let body = WriteBody {
                 ok: true,
                 acks,
@@ -143,20 +184,27 @@ fn render(number: usize, result: Result<BatchedOp, Error>, body: &mut Vec<u8>) {
             };
             (200, serde_json::to_vec(&body).expect("our own bodies have a JSON form"))
         }
-        Ok(BatchedOp { result: OpResult::Failed(error), .. }) => refused(&match error {
-            OpError::NoValue => Error::KeyNotFound,
-            OpError::NotAnInteger => Error::NotAnInteger,
-            OpError::TooLong => Error::AnswerTooLarge,
-        }),
-        Err(error) => refused(&error),
+        Ok(BatchedOp { result: OpResult::Failed(error), .. }) => {
+            let error = match error {
+                OpError::NoValue => Error::KeyNotFound,
+                OpError::NotAnInteger => Error::NotAnInteger,
+                OpError::TooLong => Error::AnswerTooLarge,
+            };
+            refused(error, asked)
+        }
+        Err(error) => refused(error, asked),
     };
     // Every one of them is an object with at least one field.
     body.extend_from_slice(format!(r#"{{"status":{status},"#).as_bytes());
     body.extend_from_slice(&json[1..]);
 }
 
-fn refused(error: &Error) -> (u16, Vec<u8>) {
-    let body = json_body(error, About::Write);
+fn refused(error: Error, asked: Asked) -> (u16, Vec<u8>) {
+    let (about, error) = match asked {
+        Asked::Read => (About::Read, of_reads(error, false)),
+        Asked::Write | Asked::Delete => (About::Write, error),
+    };
+    let body = json_body(&error, about);
     (error.status(), serde_json::to_vec(&body).expect("our own bodies have a JSON form"))
 }
 

@@ -147,7 +147,12 @@ fn op_answer(json: &RawValue, after_lost: bool) -> Result<OpAnswer, String> {
             serde_json::from_str(json.get()).map_err(text)?;
         // Unless it is the group's own word, which holds for every attempt.
         let unknown = after_lost && !SETTLED.contains(&code.as_str());
-        let outcome = outcome.filter(|_| !unknown).unwrap_or(WriteOutcome::Unknown);
+        let outcome = match outcome {
+            // Servers say it of all that writes: this was a read.
+            None => WriteOutcome::NotApplied,
+            Some(_) if unknown => WriteOutcome::Unknown,
+            Some(outcome) => outcome,
+        };
         return Ok(OpAnswer::Failed { status, code, error, outcome });
     }
     match found {

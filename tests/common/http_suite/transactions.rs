@@ -1,9 +1,11 @@
 //! Transactions happen as a whole or not at all; of a batch each operation stands for itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value as Json, json};
 
 use super::raw_http::Answer;
-use super::{Subject, assert_refused, assert_write_refused};
+use super::{Subject, assert_refused, assert_write_refused, names};
 
 /// A key that shares its group with all others of this file.
 fn key(subject: &Subject, name: &str) -> String {
@@ -46,10 +48,12 @@ pub(crate) async fn a_transaction_happens_if_its_conditions_hold(subject: &Subje
         }),
     )
     .await;
+    assert_eq!(names(&first), ["succeeded", "results", "version"].into());
     assert_eq!(first["succeeded"], true, "{first}");
     let results = first["results"].as_array().expect("results");
     assert_eq!(statuses(results), [200; 3]);
     assert_eq!((&results[0]["ok"], &results[2]["value"]), (&json!(true), &json!("text")));
+    assert_eq!(results[0].get("existed"), None, "as alone: {first}");
     assert!(results[1]["expires"].is_u64() && results[0]["quorum"].is_u64(), "{first}");
     let version = results[0]["version"].clone();
 
@@ -152,6 +156,9 @@ pub(crate) async fn each_operation_of_a_batch_stands_for_itself(subject: &Subjec
     for (key, result) in keys.iter().zip(&read) {
         assert_eq!((&result["found"], &result["value"]), (&json!(true), &json!(key)), "{result}");
     }
+    let mut first = read[0].clone();
+    first.as_object_mut().expect("an object").remove("status");
+    assert_eq!(first, subject.get(&format!("/kv?key={}", keys[0])).await.json(), "as alone");
     let mixed = batch(
         subject,
         json!([
@@ -168,6 +175,11 @@ pub(crate) async fn each_operation_of_a_batch_stands_for_itself(subject: &Subjec
     .await;
     assert_eq!(statuses(&mixed), [200, 404, 409, 404, 200, 200, 200, 200], "{mixed:?}");
     assert_eq!((&mixed[0]["existed"], &mixed[7]["existed"]), (&json!(true), &json!(false)));
+    let written = BTreeSet::from(["status", "ok", "acks", "quorum", "ts", "version"]);
+    for put in [&mixed[4], &mixed[5], &mixed[6]] {
+        assert_eq!(names(put), written, "as alone");
+    }
+    assert_eq!(names(&mixed[1]), ["status", "found"].into());
     assert_eq!(
         (&mixed[2]["code"], &mixed[2]["outcome"]),
         (&json!("not_an_integer"), &json!("not_applied"))
