@@ -2,6 +2,7 @@
 //! know the leader.
 
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::common::http::{Answer, FORM};
@@ -142,6 +143,41 @@ async fn a_leader_that_lost_its_followers_serves_no_fresh_read() {
     })
     .await;
     read(&world, &url, "k", "stale").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_lease_read_asks_nobody() {
+    /// Lease reads one after the other, 20 ms apart: some heartbeats long.
+    const WARM: u32 = 15;
+    let mut world = World::alone().await;
+    let mut group = world.started("group", 3, &[]).await;
+    world.http.put(group.url(), "k", "v").await.expect(200);
+    let leader = group.leader(&world.http).await;
+    let url = group.nodes[leader].url.clone();
+    let mut signal = |signal: Signal| {
+        for at in (0..3).filter(|at| *at != leader) {
+            group.nodes[at].process.as_mut().expect("it runs").signal(signal);
+        }
+    };
+    let ask = async |consistency: &str| {
+        let query = [("key", "k"), ("consistency", consistency), ("timeout", "150ms")];
+        world.http.get_with(&url, &query).await.status
+    };
+    // Followers grant leases with the heartbeats after a read that wanted one. They are short: it is tried
+    // until both reads come before the end of one.
+    let mut served = 0;
+    until("a leader that nobody answers serves a lease read and no other", SOON, async || {
+        served = if ask("lease").await == 200 { served + 1 } else { 0 };
+        if served < WARM {
+            return Err(format!("{served} lease reads were served"));
+        }
+        served = 0;
+        signal(Signal::STOP);
+        let seen = (ask("linearizable").await, ask("lease").await);
+        signal(Signal::CONT);
+        if seen == (503, 200) { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]

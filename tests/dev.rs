@@ -6,16 +6,22 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::common::command;
+use crate::common::http::FORM;
 use crate::common::node::Node;
 use crate::common::process::Launch;
 use crate::common::until::{SOON, until};
 use crate::common::world::{World, sage};
 
 fn dev(world: &mut World) -> Node {
+    dev_with(world, &[])
+}
+
+fn dev_with(world: &mut World, flags: &[&str]) -> Node {
     let port = world.port();
     let mut node = Node::coordinator(&sage(), world.directory(), ("dev", port), &[]);
     let port = port.to_string();
-    let args = ["dev", "--port", &port, "--data", "dev-data"].map(String::from).to_vec();
+    let args = ["dev", "--port", &port, "--data", "dev-data"].into_iter();
+    let args = args.chain(flags.iter().copied()).map(String::from).collect();
     node.launch = Launch { args, ..node.launch };
     node
 }
@@ -77,6 +83,37 @@ async fn it_is_three_groups_of_three() {
     for group in groups {
         assert_eq!(group["members"].as_array().map(Vec::len), Some(3), "{group}");
     }
+}
+
+#[tokio::test]
+async fn its_size_is_as_told_and_it_prints_every_url_and_a_first_line_that_works() {
+    let mut world = World::alone().await;
+    let mut node = dev_with(&mut world, &["--shards", "2", "--replicas", "1"]);
+    let (line, _) = started(&mut node).await;
+    let printed = std::fs::read_to_string(node.launch.log()).expect("what it printed");
+    let answer = world.http.path(&node.url, "/cluster", &[]).await.expect("an answer");
+    let cluster = answer.expect(200).json();
+    let groups = cluster["groups"].as_array().expect("groups");
+    assert_eq!(groups.len(), 2, "{cluster}");
+    for group in groups {
+        assert_eq!(group["members"].as_array().map(Vec::len), Some(1), "{group}");
+        let url = group["members"][0].as_str().expect("a URL");
+        assert!(printed.split_whitespace().any(|word| word == url), "{url} is not in: {printed}");
+        world.http.ready(url).await.expect("it is ready");
+    }
+    assert!(printed.contains(&format!("ready at {}", node.url)), "{printed}");
+
+    // As a shell and curl take it: one word in quotes, and a form as the body.
+    let (before, rest) = line.split_once('\'').expect("a quoted URL");
+    let (url, after) = rest.split_once('\'').expect("a quoted URL");
+    assert_eq!((before.trim(), after), ("curl -X PUT", " -d hello"));
+    let put = world.http.client.put(url).header("content-type", FORM).body("hello");
+    assert_eq!(put.send().await.expect("an answer").status(), 200);
+    // Not even its sudden death takes anything away.
+    node.kill();
+    started(&mut node).await;
+    let got = world.http.client.get(url).send().await.expect("an answer");
+    assert!(got.text().await.expect("a body").contains("\"value\":\"hello\""));
 }
 
 #[tokio::test]

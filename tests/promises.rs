@@ -6,6 +6,7 @@
 
 mod common;
 
+mod addresses;
 mod bad_days;
 mod bad_input;
 mod bounded_disk;
@@ -38,6 +39,7 @@ mod quick_start;
 mod recipes;
 mod scan;
 mod scrub;
+mod self_report;
 mod stopping;
 mod transactions;
 mod two_coordinators;

@@ -203,4 +203,22 @@ mod tests {
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected.as_str()));
         }
     }
+
+    #[test]
+    fn every_client_asks_the_coordinator_of_this_machine_unless_told_otherwise() {
+        let mut clients = 0;
+        for command in Cli::command().get_subcommands() {
+            let default = |name: &str| {
+                let argument = command.get_arguments().find(|one| one.get_long() == Some(name))?;
+                Some(argument.get_default_values().to_vec())
+            };
+            let Some(url) = default("url") else { continue };
+            assert_eq!(url, ["http://127.0.0.1:4000"], "sage {}", command.get_name());
+            assert_eq!(default("timeout").expect("a timeout"), ["5s"]);
+            assert_eq!(default("output").expect("a form"), ["text"]);
+            clients += 1;
+        }
+        let servers_and_tools = ["dev", "shard", "coordinator", "check", "dump", "repair"];
+        assert_eq!(clients + servers_and_tools.len(), Cli::command().get_subcommands().count());
+    }
 }

@@ -219,3 +219,22 @@ async fn flags_are_read_from_the_environment() {
     let got = ended(&sage(&server.base, &["get", "k", "-o", "json"], b"").await, 0);
     assert!(got.contains("\"value\":{}"), "{got}");
 }
+
+#[tokio::test]
+async fn the_client_uses_the_proxy_of_the_environment() {
+    // The server takes absolute targets, as a proxy does; the name of the URL is nobody's.
+    let server = working().await;
+    let run = async |words: &'static [&'static str]| {
+        let command = Command::new(env!("CARGO_BIN_EXE_sage"))
+            .args(words)
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .envs([("http_proxy", &*server.base), ("HTTP_PROXY", &*server.base)])
+            .env("SAGE_URL", "http://sage.invalid:4000")
+            .output();
+        command.await.expect("sage runs")
+    };
+    assert_eq!(ended(&run(&["put", "k", "through"]).await, 0), "ok (version 1)\n");
+    assert_eq!(ended(&run(&["get", "k"]).await, 0), "through\n");
+    assert_eq!(ended(&sage(&server.base, &["get", "k"], b"").await, 0), "through\n");
+}

@@ -117,6 +117,28 @@ async fn a_store_that_hangs_does_not_make_its_clients_hang() {
 }
 
 #[tokio::test]
+async fn who_names_no_timeout_is_answered_after_five_seconds() {
+    let shard = Server::shard(Fake::new(Mode::Hangs), options()).await;
+    let coordinator = Server::coordinator(Fake::new(Mode::Hangs), options()).await;
+    let ask = async |server: &Server, method: &str, target: &str, status: u16| {
+        let begun = Instant::now();
+        let answer = send(&server.base, method, target, &[], b"").await;
+        let took = begun.elapsed();
+        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+        assert!(took >= Duration::from_millis(4900) && took < Duration::from_secs(8), "{took:?}");
+    };
+    tokio::join!(
+        ask(&shard, "PUT", "/kv?key=a", 504),
+        ask(&shard, "GET", "/kv?key=a", 503),
+        ask(&coordinator, "DELETE", "/kv?key=a", 504),
+        ask(&coordinator, "POST", "/kv/incr?key=a", 504),
+        ask(&coordinator, "GET", "/keys", 503),
+        ask(&coordinator, "DELETE", "/keys?prefix=a", 504),
+        ask(&coordinator, "GET", "/cluster", 503),
+    );
+}
+
+#[tokio::test]
 async fn a_store_that_answers_the_wrong_question_is_not_believed() {
     let server = Server::shard(Fake::new(Mode::Confused), options()).await;
     let write = send(&server.base, "PUT", "/kv?key=a", &[], b"x").await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::raw_http::Answer;
-use super::{Subject, assert_refused, assert_write_refused};
+use super::{Subject, assert_refused, assert_write_refused, names};
 
 async fn incr(subject: &Subject, rest: &str, headers: &[(&str, &str)]) -> Answer {
     let target = format!("/kv/incr?key={}{rest}", subject.prefix);
@@ -21,6 +21,7 @@ pub(crate) async fn a_counter_counts_from_nothing_and_is_an_integer_for_everybod
 ) {
     let first = incr(subject, "visits", &[]).await;
     assert_eq!(value(&first), 1);
+    assert_eq!(names(&first.json()), ["ok", "acks", "quorum", "ts", "version", "value"].into());
     let second = incr(subject, "visits&by=41", &[]).await;
     assert_eq!((value(&second), &second.json()["ok"]), (42, &json!(true)));
     assert!(second.json()["version"].as_u64() > first.json()["version"].as_u64());

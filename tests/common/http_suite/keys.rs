@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{BYTES, JSON, Subject, assert_refused, names};
+use super::{BYTES, Face, JSON, Subject, assert_refused, names};
 
 /// In byte order, which is not that of the alphabet; they do not share a group.
 const KEYS: [&str; 7] = ["B", "a", "a+b", "a0", "b", "\u{e9}", "\u{10ffff}"];
@@ -79,6 +79,30 @@ pub(crate) async fn a_page_goes_on_where_the_one_before_ended(subject: &Subject)
             assert_eq!(seen, KEYS);
         }
     }
+}
+
+pub(crate) async fn a_page_has_100_keys_unless_it_is_told_how_many(subject: &Subject) {
+    let key = |number: u32| format!("{}page:{number:03}", subject.prefix);
+    let puts: Vec<Json> =
+        (0..101).map(|number| json!({"op": "put", "key": key(number), "value": number})).collect();
+    let body = json!({"ops": puts}).to_string();
+    assert_eq!(subject.send("POST", "/batch", &[], body.as_bytes()).await.status, 200);
+    let target = format!("/keys?prefix={}page:", subject.prefix);
+    // Of several groups a page may be shorter, but never longer, and all pages together have all keys.
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    let first = subject.get(&target).await.json()["items"].as_array().map_or(0, Vec::len);
+    assert!(first == 100 || subject.face == Face::Coordinator && first > 50, "{first}");
+    loop {
+        let page = subject.get(&format!("{target}&cursor={cursor}")).await.json();
+        assert_eq!(names(&page), ["items", "cursor"].into());
+        let items = page["items"].as_array().expect("items");
+        assert!(items.len() <= 100, "{}", items.len());
+        seen.extend(items.iter().map(|item| item["key"].as_str().expect("a key").to_owned()));
+        let Some(next) = page["cursor"].as_str() else { break };
+        next.clone_into(&mut cursor);
+    }
+    assert_eq!(seen, (0..101).map(key).collect::<Vec<_>>());
+    assert_eq!(subject.send("DELETE", &target, &[], b"").await.json()["deleted"], 101);
 }
 
 pub(crate) async fn a_listed_value_looks_as_it_does_alone(subject: &Subject) {

@@ -69,6 +69,7 @@ pub(crate) async fn every_promise(subject: &Subject) {
     refusals::what_does_not_belong_to_a_request_is_refused_not_ignored(subject).await;
     keys::keys_are_listed_in_byte_order(subject).await;
     keys::a_page_goes_on_where_the_one_before_ended(subject).await;
+    keys::a_page_has_100_keys_unless_it_is_told_how_many(subject).await;
     keys::a_listed_value_looks_as_it_does_alone(subject).await;
     keys::keys_are_counted(subject).await;
     keys::a_scan_says_which_states_it_read(subject).await;

@@ -7,9 +7,13 @@ use serde_json::{Value as Json, json};
 use super::{BYTES, FORM, JSON, Subject, assert_index, assert_refused, names};
 
 pub(crate) async fn text_comes_back_as_a_json_string(subject: &Subject) {
-    for (content_type, body) in
-        [(&[][..], "plain \"quoted\"\n\u{e9}"), (&[FORM][..], "a=b&c=%20"), (&[], "")]
-    {
+    let odd = ("content-type", "image/svg+xml");
+    for (content_type, body) in [
+        (&[][..], "plain \"quoted\"\n\u{e9}"),
+        (&[FORM][..], "a=b&c=%20"),
+        (&[odd], "{\"not\": \"parsed\""),
+        (&[], ""),
+    ] {
         let put = subject.send("PUT", &subject.kv("text"), content_type, body.as_bytes()).await;
         assert_eq!(put.status, 200, "{put:?}");
         let written = put.json();
