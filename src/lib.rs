@@ -27,12 +27,13 @@
 //! A `GET` takes steps 1 to 3; then `raft::reads` makes sure that the replica still leads (one
 //! round for all reads that wait), and looks the key up in the published map. Nothing is logged.
 //!
-//! A room imports only from those before it: types; rpc, store, client, watch; raft; api; coordinator;
-//! server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone. Beside the house
+//! A room imports only from those before it: types; rpc, store, client, watch; bench, raft; api;
+//! coordinator; server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone. Beside the house
 //! stand [`planted`], the bugs that can be switched on to test a test, and `sim`, which runs whole
 //! clusters in one thread on virtual time.
 
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod coordinator;

@@ -392,3 +392,29 @@ pub const EVENT_LINE_BYTES_MAX: usize = 6 * VALUE_BYTES_MAX + 1024 * 1024;
 pub const WATCH_RETRY_MIN: Duration = Duration::from_millis(50);
 /// The longest such pause.
 pub const WATCH_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// The most connections that `sage bench` opens.
+pub const BENCH_CLIENTS_MAX: usize = CONNECTIONS_MAX;
+/// The most threads that `sage bench` drives them from.
+pub const BENCH_THREADS_MAX: usize = 256;
+/// The most keys that `sage bench` spreads its operations over: their names have ten digits, and they are
+/// all loaded.
+pub const BENCH_KEYS_MAX: u64 = 1_000_000_000;
+/// The highest rate that `sage bench` is asked for, in operations per second: far beyond any server.
+pub const BENCH_RATE_MAX: u64 = 10_000_000;
+/// The longest run of one workload of `sage bench`.
+pub const BENCH_DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The longest latency that `sage bench` tells from a longer one.
+pub const BENCH_LATENCY_MAX: Duration = Duration::from_secs(60 * 60);
+/// The bytes beyond one value that its values are cut from.
+pub const BENCH_VALUES_SLACK: usize = 64 * 1024;
+/// The most bytes of values in one request that loads keys.
+pub const BENCH_LOAD_BYTES: usize = 1024 * 1024;
+/// The most connections that load keys at a time.
+pub const BENCH_LOADERS_MAX: usize = 16;
+/// How often a request that loads keys is sent again before the run is given up.
+pub const BENCH_LOAD_TRIES: u32 = 10;
+/// The first pause of a client of `sage bench` after a failure; it doubles from one to the next.
+pub const BENCH_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The longest such pause.
+pub const BENCH_PAUSE_MAX: Duration = Duration::from_millis(200);
