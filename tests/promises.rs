@@ -9,6 +9,7 @@ mod common;
 mod addresses;
 mod bad_days;
 mod bad_input;
+mod bench;
 mod bounded_disk;
 mod cli;
 mod conditions;

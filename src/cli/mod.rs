@@ -6,6 +6,7 @@
 //! refused by a condition or damaged, 2 usage or server error.
 //! Every flag can also be set as an environment variable `SAGE_<FLAG>`.
 
+mod bench;
 mod check;
 mod coordinator;
 mod count;
@@ -90,6 +91,8 @@ enum Command {
     Route(route::RouteArgs),
     /// Show groups, leaders and replicas
     Status(status::StatusArgs),
+    /// Measure how fast a cluster is
+    Bench(Box<bench::BenchArgs>),
     /// Verify the data directory of a replica that does not run
     Check(check::CheckArgs),
     /// Show what is inside a file of a data directory
@@ -157,6 +160,7 @@ async fn carry_out(command: Command) -> anyhow::Result<Ending> {
         Command::Count(args) => args.run().await,
         Command::Route(args) => args.run().await,
         Command::Status(args) => args.run().await,
+        Command::Bench(args) => args.run().await,
         Command::Check(args) => args.run(),
         Command::Dump(args) => args.run(),
         Command::Repair(args) => args.run().await,

@@ -3,7 +3,8 @@
 //! A reader that goes away (`sage get k | head -1`) is no error.
 
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal, Write as _};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -63,6 +64,29 @@ pub(super) fn complain(sentence: &str) {
     let line = sentence.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     // Where there is no stderr, the exit code must do.
     drop(writeln!(io::stderr(), "error: {line}"));
+}
+
+/// Shows on stderr how far something is: in one line that is written over, if that is a terminal.
+pub(super) fn show_progress(text: &str) {
+    let mut stderr = io::stderr().lock();
+    // Where there is no stderr, nobody misses it.
+    drop(if stderr.is_terminal() {
+        write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush())
+    } else {
+        writeln!(stderr, "{text}")
+    });
+}
+
+/// Takes away what [`show_progress`] has left on a terminal.
+pub(super) fn end_progress() {
+    if io::stderr().is_terminal() {
+        show_progress("");
+    }
+}
+
+/// How often [`show_progress`] shall be called: a log needs fewer lines than a terminal.
+pub(super) fn progress_interval() -> Duration {
+    Duration::from_secs(if io::stderr().is_terminal() { 1 } else { 5 })
 }
 
 /// What clap says of a mistake, in one line: the mistake, its hint, and where to read on.
