@@ -160,6 +160,14 @@ async fn a_warm_up_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_under_way_at_the_end_counts_as_latency_and_not_as_throughput() {
+    let settings = Settings { duration: 5 * SECOND + SECOND / 2, ..settings() };
+    let total = to_the_end(&stalling(), settings).await.report().total;
+    assert_eq!(total.late_ops, 10, "each client waits for the stall to end: {total:?}");
+    assert!(total.max_us > 1_000_000.0, "{total:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_ends_a_run_with_what_was_measured_until_then() {
     let stop = CancellationToken::new();
     let (server, hour) = (fake(Fault::None), Duration::from_secs(3600));
