@@ -121,20 +121,26 @@ pub(super) mod tests {
         }
     }
 
+    /// The next operation; fails instead of waiting for one that never comes.
+    async fn taken(phase: &Phase) -> Option<Instant> {
+        let next = tokio::time::timeout(Duration::from_secs(60), phase.next()).await;
+        next.expect("something is due, or the phase is over")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn operations_are_due_at_their_rate_however_late_they_are_taken() {
         let start = Instant::now();
         let phase = Phase::new(start, Duration::from_secs(2), Some(4), true);
         assert_eq!(phase.release(start), Some(start + Duration::from_millis(250)));
-        assert_eq!(phase.next().await, Some(start));
+        assert_eq!(taken(&phase).await, Some(start));
         let later = start + Duration::from_millis(900);
         assert_eq!(phase.release(later), Some(start + Duration::from_secs(1)));
         assert_eq!(phase.not_sent(later), 3);
         for millis in [250, 500, 750] {
-            assert_eq!(phase.next().await, Some(start + Duration::from_millis(millis)));
+            assert_eq!(taken(&phase).await, Some(start + Duration::from_millis(millis)));
         }
         assert_eq!(phase.release(start + Duration::from_secs(2)), None);
-        assert_eq!(phase.next().await, None);
+        assert_eq!(taken(&phase).await, None);
         assert_eq!(phase.not_sent(start + Duration::from_secs(9)), 4);
     }
 
