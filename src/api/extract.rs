@@ -4,8 +4,6 @@
 //! name: a misspelt `consistency` that was ignored would be a lie. Percent escapes must be whole
 //! and their bytes UTF-8; `+` is a space, as in forms. Does no I/O.
 
-use std::time::Duration;
-
 use axum::http::Uri;
 
 use crate::api::accepted::{BY, CONSISTENCY, CURSOR, KEY, LIMIT, RAW, SINCE, TIMEOUT, TTL};
@@ -179,13 +177,6 @@ impl Query {
     }
 }
 
-/// The time that a store is given of the time that is left: all but a margin, so that its own
-/// answer comes before ours.
-pub(super) fn with_margin(deadline: Deadline, margin: Duration) -> Deadline {
-    let left = deadline.left();
-    deadline.at_most(left.saturating_sub(margin.min(left / 10)))
-}
-
 pub(super) fn invalid(name: &str, reason: impl Into<String>) -> Error {
     let name = name.chars().take(NAME_CHARS_SHOWN).collect();
     Error::InvalidParameter { name, reason: reason.into() }
@@ -216,6 +207,8 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -305,17 +298,6 @@ mod tests {
         assert!(query("").new_ttl_ms().is_err(), "it must be said");
         assert!(query("ttl=none").ttl_ms().is_err());
         assert_eq!(query("ttl=none").new_ttl_ms(), Ok(None));
-    }
-
-    #[test]
-    fn a_store_gets_a_little_less_than_the_client_was_promised() {
-        let deadline = Deadline::after(Duration::from_secs(60));
-        let margin = Duration::from_secs(2);
-        let given = with_margin(deadline, margin);
-        let short = deadline.instant() - given.instant();
-        assert!(short >= Duration::from_millis(1900) && short <= margin, "{short:?}");
-        let tight = Deadline::after(Duration::from_millis(100));
-        assert!(with_margin(tight, margin).left() > Duration::from_millis(50));
     }
 
     proptest! {

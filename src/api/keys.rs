@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 use crate::api::Kv;
 use crate::api::accepted::{self, END, KEYS_ONLY, PREFIX, REVERSE, START};
 use crate::api::error::{About, json, plain, refuse};
-use crate::api::extract::{Query, with_margin};
+use crate::api::extract::Query;
 use crate::api::headers::unconditional;
 use crate::api::routes::Shared;
 use crate::types::deadline::Deadline;
@@ -97,7 +97,7 @@ async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respo
     let span = Span::of_prefix(prefix.as_bytes());
     let _place = shared.admit_scan()?;
     let late = Err(Error::outcome_unknown("no answer before the deadline"));
-    let answer = shared.face.delete_span(span, with_margin(deadline, DEADLINE_MARGIN));
+    let answer = shared.face.delete_span(span, deadline.earlier_by(DEADLINE_MARGIN));
     let Deleted { at, keys } =
         timeout_at(deadline.instant().into(), answer).await.unwrap_or(late)?;
     let mut response = json(StatusCode::OK, &DeletedBody { ok: true, deleted: keys });
@@ -109,7 +109,7 @@ async fn try_delete<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respo
 async fn ask<K: Kv>(shared: &Shared<K>, scan: Scan, deadline: Deadline) -> Result<Scanned, Error> {
     let _place = shared.admit_scan()?;
     let late = Err(Error::unavailable("no answer before the deadline"));
-    let answer = shared.face.scan(scan, with_margin(deadline, DEADLINE_MARGIN));
+    let answer = shared.face.scan(scan, deadline.earlier_by(DEADLINE_MARGIN));
     timeout_at(deadline.instant().into(), answer).await.unwrap_or(late)
 }
 

@@ -17,7 +17,7 @@ use crate::api::Kv;
 use crate::api::accepted;
 use crate::api::body;
 use crate::api::error::{About, json, not_modified, plain, refuse};
-use crate::api::extract::{Query, with_margin};
+use crate::api::extract::Query;
 use crate::api::headers::{at_least, condition, idempotency_key, unless, value_kind};
 use crate::api::routes::Shared;
 use crate::types::command::{KeyWrite, Write};
@@ -188,7 +188,7 @@ async fn call<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<K
     } else {
         Error::unavailable("no answer before the deadline")
     };
-    let answer = kv.call(request, with_margin(deadline, DEADLINE_MARGIN));
+    let answer = kv.call(request, deadline.earlier_by(DEADLINE_MARGIN));
     timeout_at(deadline.instant().into(), answer).await.unwrap_or(Err(late))
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 
 use crate::api::accepted;
 use crate::api::error::{About, json, refuse};
-use crate::api::extract::{Query, with_margin};
+use crate::api::extract::Query;
 use crate::api::routes::Shared;
 use crate::api::{CoordinatorFace, ShardFace};
 use crate::types::error::Error;
@@ -115,7 +115,7 @@ async fn try_cluster<C: CoordinatorFace>(
 ) -> Result<ClusterBody, Error> {
     let deadline = Query::parse(uri, accepted::ONLY_TIMEOUT)?.deadline()?;
     let _place = shared.admit()?;
-    let answer = shared.face.cluster(with_margin(deadline, DEADLINE_MARGIN));
+    let answer = shared.face.cluster(deadline.earlier_by(DEADLINE_MARGIN));
     let late = || Err(Error::unavailable("the members did not answer before the deadline"));
     timeout_at(deadline.instant().into(), answer).await.unwrap_or_else(|_| late())
 }

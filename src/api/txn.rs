@@ -15,7 +15,7 @@ use crate::api::Kv;
 use crate::api::accepted;
 use crate::api::body;
 use crate::api::error::{About, json_body, plain, refuse};
-use crate::api::extract::{Query, with_margin};
+use crate::api::extract::Query;
 use crate::api::headers::{idempotency_key, only_a_name};
 use crate::api::routes::Shared;
 use crate::types::command::Write;
@@ -40,8 +40,7 @@ async fn try_txn<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     let txn = body.parse(shared.max_value_bytes)?;
     let writes = !txn.only_reads();
     let [then, otherwise] = Asked::of_lists(&txn);
-    let call =
-        shared.face.call(KvRequest::Txn { txn, once }, with_margin(deadline, DEADLINE_MARGIN));
+    let call = shared.face.call(KvRequest::Txn { txn, once }, deadline.earlier_by(DEADLINE_MARGIN));
     let answer = timeout_at(deadline.instant().into(), call).await;
     drop(permit);
     let late = || Error::outcome_unknown("no answer before the deadline");
@@ -80,7 +79,7 @@ async fn try_batch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respon
     let ops = body.parse(shared.max_value_bytes)?;
     let writes = ops.iter().any(|op| matches!(op, Op::Write { .. }));
     let asked = Asked::of_all(&ops);
-    let call = shared.face.batch(ops, once, with_margin(deadline, DEADLINE_MARGIN));
+    let call = shared.face.batch(ops, once, deadline.earlier_by(DEADLINE_MARGIN));
     let answer = timeout_at(deadline.instant().into(), call).await;
     drop(permit);
     let late = Err(Error::outcome_unknown("no answer before the deadline"));

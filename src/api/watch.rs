@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Kv;
 use crate::api::accepted::{self, KEY, PREFIX, SINCE};
 use crate::api::error::{About, plain, refuse};
-use crate::api::extract::{Query, invalid, with_margin};
+use crate::api::extract::{Query, invalid};
 use crate::api::headers::{positions, unconditional};
 use crate::api::keys::set_index;
 use crate::api::routes::Shared;
@@ -46,7 +46,7 @@ async fn try_watch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respon
     let watch = Watch { filter: filter(&query)?, since: since(&query, request.headers())? };
     let place = shared.admit_watch()?;
     let late = Err(Error::unavailable("no answer before the deadline"));
-    let watching = shared.face.watch(watch, with_margin(deadline, DEADLINE_MARGIN));
+    let watching = shared.face.watch(watch, deadline.earlier_by(DEADLINE_MARGIN));
     let watching = timeout_at(deadline.instant().into(), watching).await.unwrap_or(late)?;
     let at = watching.positions();
     let body = if request.method() == Method::HEAD {

@@ -37,15 +37,32 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// This deadline less `margin`: time kept for what comes after.
+    /// This deadline less `margin`, time kept for what comes after: but not more than a tenth of what is
+    /// left, so that whoever has little time has most of it.
     #[must_use]
     pub fn earlier_by(self, margin: Duration) -> Self {
-        Self(self.0.checked_sub(margin).unwrap_or(self.0))
+        let left = self.left();
+        self.at_most(left.saturating_sub(margin.min(left / 10)))
     }
 
     /// The earlier of this deadline and `timeout` from now.
     #[must_use]
     pub fn at_most(self, timeout: Duration) -> Self {
         self.min(Self::after(timeout))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_margin_is_a_tenth_of_what_is_left_at_most() {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let margin = Duration::from_secs(2);
+        let short = deadline.instant() - deadline.earlier_by(margin).instant();
+        assert!(short >= Duration::from_millis(1900) && short <= margin, "{short:?}");
+        let tight = Deadline::after(Duration::from_millis(100));
+        assert!(tight.earlier_by(margin).left() > Duration::from_millis(50));
     }
 }
