@@ -48,7 +48,8 @@ fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = format!("{ROOT}/Cargo.toml");
     let output = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--bin", "sage", "--manifest-path", &manifest])
+        .args(["build", "--profile", "dist", "--locked", "--bin", "sage"])
+        .args(["--manifest-path", &manifest])
         .arg("--message-format=json-render-diagnostics")
         .stderr(std::process::Stdio::inherit())
         .output()
