@@ -100,7 +100,6 @@ fn draw_panel(panel: &Panel<'_>, title: &str, lines: &Lines) -> Result<()> {
 }
 
 /// The library's error, which borrows what it is about.
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn odd(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a chart can't be drawn: {error}")
 }

@@ -77,13 +77,17 @@ impl<'a> Results<'a> {
                 put(&mut text, format_args!("\n## {workload}, {clients} {plural}\n\n"));
                 text.push_str("| target | ops/s | lowest to highest | p50 µs | p99 µs | CPU µs/op | errors |\n");
                 text.push_str("|---|--:|--:|--:|--:|--:|--:|\n");
-                rows.iter().for_each(|row| put(&mut text, format_args!("{}", row.line())));
+                for row in rows {
+                    text.push_str(&row.line());
+                }
             }
         }
         text.push_str("\n## Goals\n\n");
         text.push_str("| what | SageDB | | other | | ratio | wanted | |\n");
         text.push_str("|---|---|--:|---|--:|--:|--:|---|\n");
-        self.goals.iter().for_each(|goal| text.push_str(&goal_line(goal)));
+        for goal in &self.goals {
+            text.push_str(&goal_line(goal));
+        }
         text
     }
 
@@ -143,12 +147,12 @@ fn goal_line(goal: &Judged) -> String {
 }
 
 /// Adds to a text.
-pub(crate) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("a string takes everything");
 }
 
 /// Writes a file of the results.
-pub(crate) fn write(directory: &Path, name: &str, text: &str) -> Result<()> {
+fn write(directory: &Path, name: &str, text: &str) -> Result<()> {
     let path = directory.join(name);
     std::fs::write(&path, text).with_context(|| path.display().to_string())
 }

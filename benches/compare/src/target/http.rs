@@ -28,6 +28,6 @@ async fn bare(fleet: &mut Fleet) -> Result<u16> {
 async fn serve(fleet: &mut Fleet, port: u16, line: &str) -> Result<()> {
     let program = std::env::current_exe().context("where is this program?")?;
     fleet.start(line.split(' ').next().unwrap_or(line), &program, words(line))?;
-    let listening = async || Ok(drop(TcpStream::connect(place(port)).await?));
-    fleet.until(line, listening).await
+    let listening = async || Ok(TcpStream::connect(place(port)).await?);
+    fleet.until(line, listening).await.map(drop)
 }
