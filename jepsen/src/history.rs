@@ -310,6 +310,14 @@ impl Recorder {
         self.lock().current.push(what.into());
     }
 
+    /// Says better what is broken.
+    pub(crate) fn renamed(&self, old: &str, new: &str) {
+        let mut inner = self.lock();
+        for what in inner.current.iter_mut().filter(|what| *what == old) {
+            *what = new.into();
+        }
+    }
+
     /// Takes down a fault that is over.
     pub(crate) fn healed(&self, fault: Fault) {
         let mut inner = self.lock();

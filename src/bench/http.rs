@@ -29,6 +29,9 @@ use crate::types::url::{UrlError, base_url};
 
 /// How much of a refusal is kept, in bytes.
 const REFUSAL_BYTES_MAX: usize = 512;
+/// How much of the answer to a batch is kept, in bytes: a thousand results of some hundred bytes each. What is longer
+/// can't be one, and is not understood.
+const BATCH_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Opens connections to the servers of a cluster, to each in turn.
 #[derive(Debug)]
@@ -177,7 +180,7 @@ async fn read(
 ) -> hyper::Result<(StatusCode, Vec<u8>)> {
     let status = response.status();
     let kept_max = match status {
-        _ if body_wanted => usize::MAX,
+        _ if body_wanted => BATCH_ANSWER_BYTES_MAX,
         StatusCode::OK | StatusCode::NOT_FOUND => 0,
         _ => REFUSAL_BYTES_MAX,
     };

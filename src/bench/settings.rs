@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::bench::keys::key_name;
 use crate::types::limits::{
     BENCH_CLIENTS_MAX, BENCH_DURATION_MAX, BENCH_KEYS_MAX, BENCH_RATE_MAX, BENCH_THREADS_MAX,
     KEY_BYTES_MAX, REQUEST_TIMEOUT_MAX, VALUE_BYTES_MAX,
@@ -164,6 +165,13 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// What all its keys start with: [`Settings::prefix`] and the digits that all of them share.
+    pub fn common_prefix(&self) -> String {
+        let [first, last] = [0, self.keys.saturating_sub(1)].map(|key| key_name(&self.prefix, key));
+        let same = first.chars().zip(last.chars()).take_while(|(one, other)| one == other);
+        same.map(|(one, _)| one).collect()
+    }
+
     /// Whether the engine can run this.
     pub fn check(&self) -> Result<(), SettingsError> {
         let size = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
@@ -219,6 +227,15 @@ pub(super) mod tests {
         }
         let unknown = "ycsb-z".parse::<Workload>().expect_err("unknown").to_string();
         assert!(unknown.contains("\"ycsb-z\"") && unknown.contains("ycsb-c"), "{unknown}");
+    }
+
+    #[test]
+    fn what_all_keys_share_is_more_than_the_prefix() {
+        let shared = |keys| Settings { keys, ..settings() }.common_prefix();
+        assert_eq!(shared(1_000), "bench/0000000");
+        assert_eq!(shared(100_001), "bench/0000");
+        assert_eq!(shared(1), "bench/0000000000");
+        assert_eq!(shared(10_000_000_000), "bench/");
     }
 
     type Change = fn(&mut Settings);

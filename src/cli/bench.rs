@@ -27,7 +27,7 @@ use crate::cli::remote::FormArgs;
 use crate::cli::{Ending, flags};
 use crate::client::Client;
 use crate::types::kv::Consistency;
-use crate::types::limits::REQUEST_TIMEOUT_MAX;
+use crate::types::limits::{BENCH_THREADS_MAX, REQUEST_TIMEOUT_MAX};
 use crate::types::units::{parse_bytes, parse_duration};
 
 const EXAMPLE: &str = "\
@@ -156,9 +156,20 @@ impl BenchArgs {
         };
         let stop = CancellationToken::new();
         let runs = tokio::select! {
-            runs = options.measure(!self.no_load, &stop) => runs?,
+            runs = options.measure(!self.no_load, &stop) => runs,
             error = interrupted(&stop) => return Err(error),
         };
+        // Whatever became of the run, and before anything can fail that only tells of it.
+        if self.cleanup {
+            tokio::select! {
+                cleaned = options.clean_up() => cleaned?,
+                pressed = tokio::signal::ctrl_c() => {
+                    pressed?;
+                    bail!("interrupted while keys were being deleted; some are left");
+                }
+            }
+        }
+        let runs = runs?;
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             urls: &options.urls,
@@ -175,9 +186,6 @@ impl BenchArgs {
             Format::Text if !to_stdout => print_bytes(show(&runs).as_bytes())?,
             Format::Text | Format::Json => print_json(&report)?,
         }
-        if self.cleanup {
-            options.clean_up().await?;
-        }
         if stop.is_cancelled() || runs.iter().any(|run| run.total.ops > 0) {
             return Ok(Ending::Done);
         }
@@ -193,9 +201,10 @@ impl BenchArgs {
             "--cleanup with an empty --prefix would delete every key; give a prefix"
         );
         let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = self.threads.unwrap_or_else(|| cores().min(BENCH_THREADS_MAX));
         let settings = Settings {
             clients: self.clients,
-            threads: self.threads.unwrap_or_else(cores),
+            threads,
             duration: self.duration,
             warmup: self.warmup,
             timeout: self.timeout,
@@ -266,11 +275,13 @@ impl Options {
         Ok(runs)
     }
 
-    /// Deletes what was written, however often that has to be asked for.
+    /// Deletes what was written, however often that has to be asked for: keys that start with what the first
+    /// and the last have in common, so that `user` with ten digits is not all that starts with `user`.
     async fn clean_up(&self) -> anyhow::Result<()> {
         let client = Client::new(&self.urls)?.with_timeout(REQUEST_TIMEOUT_MAX);
-        show_progress(&format!("deleting the keys that start with {}", self.settings.prefix));
-        let deleted = client.delete_prefix(&self.settings.prefix).await;
+        let prefix = self.settings.common_prefix();
+        show_progress(&format!("deleting the keys that start with {prefix}"));
+        let deleted = client.delete_prefix(&prefix).await;
         end_progress();
         deleted.context("--cleanup")?;
         Ok(())
@@ -362,7 +373,8 @@ fn notes(run: &RunReport) -> Vec<String> {
     if let (true, Some(rate)) = (run.is_behind(), run.target_ops_per_s) {
         let (done, left) = (run.total.ops_per_s, run.not_sent);
         notes.push(format!(
-            "{done:.0} of {rate} ops/s were done; {left} requests were due and never sent"
+            "{done:.0} of {rate} ops/s were done; {left} requests were due and not sent before the time was over, and are \
+             in no latency"
         ));
     }
     notes

@@ -148,7 +148,8 @@ fn op_answer(json: &RawValue, after_lost: bool) -> Result<OpAnswer, String> {
         // Unless it is the group's own word, which holds for every attempt.
         let unknown = after_lost && !SETTLED.contains(&code.as_str());
         let outcome = match outcome {
-            // Servers say it of all that writes: this was a read.
+            // Servers say it of all that writes, and no read is answered like that.
+            None if status == 504 => WriteOutcome::Unknown,
             None => WriteOutcome::NotApplied,
             Some(_) if unknown => WriteOutcome::Unknown,
             Some(outcome) => outcome,

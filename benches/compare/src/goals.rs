@@ -118,7 +118,7 @@ fn goals() -> impl Iterator<Item = Goal> {
 pub(crate) enum Verdict {
     Reached,
     NotReached,
-    /// Not both were run.
+    /// Not both were run, without a failure.
     NotMeasured,
 }
 
@@ -163,7 +163,9 @@ impl Goal {
     fn judge(&self, figures: &BTreeMap<Case, Figures>) -> Judged {
         let figure = |target| {
             let case = Case::new(target, self.workload, self.clients);
-            figures.get(&case).map(|figures| self.figure.of(figures))
+            // What failed is in no latency.
+            let whole = figures.get(&case).filter(|figures| figures.errors == 0);
+            whole.map(|figures| self.figure.of(figures))
         };
         let (our_figure, other_figure) = (figure(self.ours), figure(self.other));
         let ratio = our_figure.zip(other_figure).and_then(|(ours, other)| ratio(ours, other));

@@ -81,17 +81,19 @@ async fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Waits for `work`. On Ctrl-C or SIGTERM it is told to stop, which it does soon.
+/// Waits for `work`. On Ctrl-C, SIGTERM or SIGHUP it is told to stop, which it does soon.
 async fn until_interrupted(
     work: impl Future<Output = Result<()>>,
     stop: &CancellationToken,
 ) -> Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
     let mut work = std::pin::pin!(work);
     tokio::select! {
         ended = &mut work => return ended,
         pressed = tokio::signal::ctrl_c() => pressed?,
         _ = terminated.recv() => (),
+        _ = hung_up.recv() => (),
     }
     stop.cancel();
     work.await

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use sagedb::bench::{Distribution, Progress, RunReport, Settings, Workload, load, measure};
+use sagedb::types::limits::BENCH_THREADS_MAX;
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +56,7 @@ impl Run {
 pub(crate) fn settings((duration, warmup): (Duration, Duration), keys: u64) -> Settings {
     Settings {
         clients: LOADERS,
-        threads: crate::machine::cores(),
+        threads: crate::machine::cores().min(BENCH_THREADS_MAX),
         duration,
         warmup,
         timeout: Duration::from_secs(5),

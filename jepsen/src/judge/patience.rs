@@ -5,7 +5,8 @@
 //! group could hardly have served meanwhile. Here that is: whenever less than a majority of it was
 //! up, for as long as an election may take after that and after each loss of a replica, which may
 //! have been the leader; and whenever the coordinator itself was struck. If what is left of the
-//! request's time has a stretch that is long enough to answer many requests, it gave up. And whatever was
+//! request's time has a stretch that is long enough to answer many requests, it gave up; and so it did if
+//! nothing was broken all the time, however short that was. And whatever was
 //! broken: a `504` means that the deadline has passed, so one that comes long before it is wrong.
 //!
 //! Which replicas a fault takes away is known of those that strike processes or cut one off. Of every
@@ -51,14 +52,19 @@ pub(super) fn patience(
         if !event.node.starts_with("coordinator") || !gave_up(event) {
             continue;
         }
-        let group = owners.get(&*event.key).copied().unwrap_or_default();
+        // Nobody ever answered for it, so nobody knows whose faults were in its way.
+        let Some(group) = owners.get(&*event.key).copied() else {
+            patience.excused += 1;
+            continue;
+        };
         let spans = troubles
             .entry((group, &event.node))
             .or_insert_with(|| troubled(setup.replicas, (group, &event.node), faults));
         let calm = longest_calm((events[began].time, event.time), spans);
         let took_ms = (event.time - events[began].time) / NS_PER_MS;
         let early = event.stage == Stage::Info && took_ms < setup.deadline_ms / 2;
-        if calm < CALM && !early {
+        let untroubled = calm == event.time - events[began].time;
+        if calm < CALM && !untroubled && !early {
             patience.excused += 1;
             continue;
         }
@@ -76,17 +82,19 @@ pub(super) fn patience(
     (patience, anomalies)
 }
 
-/// Whether a server answered that it can't say, or can't serve.
+/// Whether a server answered that it can't say, or can't serve. That it has too much to do may be said at any
+/// time.
 fn gave_up(event: &Event) -> bool {
     let error = event.error.as_deref().unwrap_or_default();
-    error.starts_with("504 ") || error.starts_with("503 ")
+    let refused = error.starts_with("503 ") && !error.contains(r#""code":"overloaded""#);
+    error.starts_with("504 ") || refused
 }
 
 /// When it could not be expected of `group` that it answers what `coordinator` asks; in order.
 fn troubled(replicas: u16, (group, coordinator): (&str, &str), faults: &[Fault]) -> Vec<Span> {
     let mut spans = Vec::new();
-    // By time: how many replicas are taken away or given back.
-    let mut steps: Vec<(u64, i32)> = Vec::new();
+    // By time: the replicas that a fault takes away and gives back.
+    let mut steps: Vec<(u64, i32, &str)> = Vec::new();
     let struck = |fault: &&Fault| {
         let names_it = fault.groups.is_empty() || fault.groups.iter().any(|name| name == group);
         fault.hold != Hold::Skipped && names_it
@@ -100,18 +108,19 @@ fn troubled(replicas: u16, (group, coordinator): (&str, &str), faults: &[Fault])
         if away.iter().any(|name| name == coordinator) {
             spans.push((fault.begin, back));
         }
-        let of_group = away.iter().filter(|name| is_of(name, group)).count();
-        if of_group > 0 {
-            let count = i32::try_from(of_group).expect("seven replicas at most");
-            steps.extend([(fault.begin, count), (back, -count)]);
+        for name in away.iter().filter(|name| is_of(name, group)) {
+            steps.extend([(fault.begin, 1, name.as_str()), (back, -1, name.as_str())]);
             spans.push((fault.begin, fault.begin + ELECTION));
         }
     }
     steps.sort_unstable();
-    let spare = i32::from((replicas - 1) / 2);
-    let (mut away, mut since) = (0, None);
-    for (time, step) in steps {
-        away += step;
+    let spare = usize::from((replicas - 1) / 2);
+    // How many faults each is struck by: two of one replica take one away.
+    let mut struck_by: BTreeMap<&str, i32> = BTreeMap::new();
+    let mut since = None;
+    for (time, step, name) in steps {
+        *struck_by.entry(name).or_default() += step;
+        let away = struck_by.values().filter(|faults| **faults > 0).count();
         match since {
             None if away > spare => since = Some(time),
             Some(begin) if away <= spare => {
@@ -212,6 +221,26 @@ mod tests {
         assert_eq!(found(Some("503 Service Unavailable {}"), &[]), (1, 0));
         assert_eq!(found(Some("connection reset"), &[]), (0, 0));
         assert_eq!(found(None, &[]), (0, 0));
+        assert_eq!(found(Some(r#"503 Service Unavailable {"code":"overloaded"}"#), &[]), (0, 0));
+    }
+
+    #[test]
+    fn a_short_time_without_trouble_is_no_excuse() {
+        let quick = |faults: &[Fault]| {
+            let mut events = write(Some("503 Service Unavailable {}"));
+            (events[3].time, events[3].stage) = (10_005 * NS_PER_MS, Stage::Fail);
+            patience(&setup(), &events, faults).0.gave_up
+        };
+        assert_eq!(quick(&[]), 1);
+        assert_eq!(quick(&[fault((9_000, 11_000), Some(&["g1-r1"]), &["g1"])]), 0);
+    }
+
+    #[test]
+    fn a_key_that_nobody_ever_answered_for_says_nothing() {
+        let mut events = write(Some("504 Gateway Timeout {}"));
+        events[1].group = None;
+        let (patience, anomalies) = patience(&setup(), &events, &[]);
+        assert_eq!((patience.gave_up, patience.excused, anomalies.len()), (0, 1, 0));
     }
 
     #[test]
@@ -237,6 +266,8 @@ mod tests {
         let one = |name, end| fault((9_000, end), Some(&[name]), &["g1"]);
         assert_eq!(gave_up(&[one("g1-r1", 19_000), one("g1-r3", 18_000)]), 0);
         assert_eq!(gave_up(&[one("g1-r1", 19_000), one("g1-r3", 11_000)]), 1);
+        // Both take the same.
+        assert_eq!(gave_up(&[one("g1-r1", 19_000), one("g1-r1", 18_000)]), 1);
         // Of all groups, or with nobody knows what result.
         assert_eq!(gave_up(&[fault((9_000, 19_000), None, &[])]), 0);
         assert_eq!(gave_up(&[fault((9_000, 19_000), None, &["g1"])]), 0);

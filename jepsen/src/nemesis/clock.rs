@@ -114,7 +114,12 @@ pub(super) async fn skew(context: &Context, mut rng: StdRng) -> Result<()> {
         clocks.set(name, RIGHT)?;
         cluster.start_one(victim)?;
     }
-    let hold = if took { Hold::Installed } else { Hold::Skipped };
+    // One that was started again was killed, whatever its clocks say.
+    let hold = match (took, jumps(victim)) {
+        (true, _) => Hold::Installed,
+        (false, true) => Hold::Skipped,
+        (false, false) => Hold::Indeterminate,
+    };
     context.end(fault, context.recorder.now(), hold);
     Ok(())
 }

@@ -62,17 +62,19 @@ pub(super) async fn corrupt(context: &Context, mut rng: StdRng) -> Result<()> {
         return Ok(());
     }
     let cluster = &context.cluster;
+    let mut fault = context.begin(FaultKind::Corrupt, Some(group), what.clone());
     cluster.kill(victim);
     let damage = damage(&cluster.data(victim), &mut rng)?;
     let Some(damage) = damage else {
-        context.skip(FaultKind::Corrupt, Some(group), format!("{what}: nothing to damage"));
         cluster.start_one(victim)?;
         caught_up(context, victim).await;
+        // Nothing was damaged, but it was killed.
+        context.end(fault, context.recorder.now(), Hold::Indeterminate);
         return Ok(());
     };
     // As an operator does who has looked at the disk: otherwise a replica refuses it the fourth time.
     forget_rejoins(&cluster.data(victim))?;
-    let fault = context.begin(FaultKind::Corrupt, Some(group), format!("{what}: {damage}"));
+    context.rename(&mut fault, format!("{what}: {damage}"));
     cluster.may_end(victim, true);
     cluster.start_one(victim)?;
     let mut back = false;

@@ -255,6 +255,12 @@ impl Context {
         processes.iter().map(|at| self.cluster.name(*at).to_string()).collect()
     }
 
+    /// Says better what a fault is that lasts.
+    fn rename(&self, fault: &mut Fault, what: String) {
+        self.recorder.renamed(&fault.what, &what);
+        fault.what = what;
+    }
+
     /// A fault that had nothing to break.
     fn skip(&self, kind: FaultKind, group: Option<usize>, what: String) {
         let mut fault = self.begin(kind, group, what);

@@ -1,6 +1,6 @@
 //! What the load engine drives: one kind of connection for each protocol, in one type.
 //!
-//! All are as thin as the one of `sagedb::bench`: the processor is shared with the servers, so that a client that
+//! All are about as thin as the one of `sagedb::bench`, but for HTTP/2's, which has a task of its own: the processor is shared with the servers, so that a client that
 //! costs more would be counted against its server.
 
 mod etcd_grpc;

@@ -24,10 +24,11 @@ pub(super) async fn connect(fleet: &mut Fleet) -> Result<AnyConnect> {
 }
 
 fn start(fleet: &mut Fleet, name: &str, port: u16, further: &str) -> Result<usize> {
-    // Without the delay a replica waits five seconds for others before its first copy.
+    // Without the delay a replica waits five seconds for others before its first copy; rewriting its file in a
+    // child would be time that is not counted.
     let mut args = words(&format!(
         "--port {port} --bind 127.0.0.1 --appendonly yes --appendfsync always \
-         --repl-diskless-sync-delay 0 {further}"
+         --repl-diskless-sync-delay 0 --auto-aof-rewrite-percentage 0 {further}"
     ));
     args.extend(["--dir".into(), fleet.directory(name)?.display().to_string()]);
     args.extend(["--save".into(), String::new()]);
