@@ -365,11 +365,13 @@ impl Client {
             let share = if request.is_repeatable() { left_to_try } else { 1 };
             let until = deadline.at_most(deadline.left() / share);
             let answer = self.attempt(&self.urls[at], &request, until).await;
+            if let Ok(answer) = &answer {
+                self.note(answer);
+            }
             match answer.and_then(Answer::accepted) {
                 Ok(mut answer) => {
                     answer.after_lost = lost.is_some();
                     self.preferred.store(at, Ordering::Relaxed);
-                    self.note(&answer);
                     return Ok(answer);
                 }
                 Err(error) => {

@@ -69,7 +69,9 @@ async fn a_condition_that_does_not_hold_ends_with_exit_1() {
     assert_eq!((taken.code, taken.stdout.as_str()), (Some(1), ""), "{taken:?}");
     assert!(taken.stderr.contains("nothing was changed"), "{taken:?}");
     let old = ["put", "lock", "you", "--if-version", "99", "-o", "json"];
-    assert_eq!(json_of(&sage(&old).await, 1)["code"], json!("version_mismatch"));
+    let refused = json_of(&sage(&old).await, 1);
+    assert_eq!(refused["code"], json!("version_mismatch"));
+    assert_eq!(refused["version"], first["version"]);
     let second = ["put", "lock", "still me", "--if-version", &version, "-o", "json"];
     let version_now = json_of(&sage(&second).await, 0)["version"].to_string();
     assert_eq!(sage(&["del", "lock", "--if-version", &version]).await.code, Some(1));

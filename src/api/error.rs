@@ -6,13 +6,13 @@
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
 use crate::types::code::Code;
-use crate::types::error::Error;
-use crate::types::http::{CONTENT_JSON, ErrorBody, UPGRADE_PROTOCOL};
+use crate::types::error::{Decline, Error};
+use crate::types::http::{CONTENT_JSON, ErrorBody, HEADER_INDEX, UPGRADE_PROTOCOL};
 
 /// What a request would have done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,18 +37,39 @@ pub(super) fn refuse(error: Error, about: About) -> Response {
         (error, About::Read | About::Write) => error,
     };
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    json(status, &json_body(&error, about))
+    let mut response = json(status, &json_body(&error, about));
+    if let Some(at) = error.position()
+        && let Ok(value) = HeaderValue::from_str(&at.to_string())
+    {
+        response.headers_mut().insert(HeaderName::from_static(HEADER_INDEX), value);
+    }
+    response
 }
 
 /// What an error says.
 pub(super) fn json_body(error: &Error, about: About) -> ErrorBody {
+    if let Error::Declined { why, .. } = error {
+        return declined(*why, about);
+    }
     ErrorBody {
         error: error.to_string(),
         code: error.code().to_owned(),
         outcome: (about == About::Write).then(|| error.outcome()),
         epoch: if let Error::WrongShard { epoch } = error { Some(*epoch) } else { None },
-        version: if let Error::VersionMismatch { version } = error { *version } else { None },
+        version: None,
         oldest: if let Error::Compacted { oldest } = error { Some(oldest.clone()) } else { None },
+    }
+}
+
+/// What a group's answer says that declines a request, or an operation of one.
+pub(super) fn declined(why: Decline, about: About) -> ErrorBody {
+    ErrorBody {
+        error: why.to_string(),
+        code: why.code().as_str().to_owned(),
+        outcome: (about == About::Write).then(|| why.outcome()),
+        epoch: None,
+        version: if let Decline::VersionMismatch { version } = why { version } else { None },
+        oldest: None,
     }
 }
 

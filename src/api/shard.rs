@@ -321,7 +321,7 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         Error::OutcomeUnknown { .. } => !request.is_write(),
         Error::Overloaded { .. }
         | Error::WrongShard { .. }
-        | Error::VersionMismatch { .. }
+        | Error::Declined { .. }
         | Error::MissingKey
         | Error::InvalidJson(_)
         | Error::InvalidUtf8(_)
@@ -331,11 +331,6 @@ fn retriable(error: &Error, request: &KvRequest) -> bool {
         | Error::MethodNotAllowed
         | Error::KeyTooLarge { .. }
         | Error::ValueTooLarge { .. }
-        | Error::IdempotencyKeyReused
-        | Error::KeyNotFound
-        | Error::NotAnInteger
-        | Error::AnswerTooLarge
-        | Error::AnswerNotKept
         | Error::Compacted { .. }
         | Error::CrossShard { .. }
         | Error::NoSession

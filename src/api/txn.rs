@@ -14,18 +14,18 @@ use tokio::time::timeout_at;
 use crate::api::Kv;
 use crate::api::accepted;
 use crate::api::body;
-use crate::api::error::{About, json_body, plain, refuse};
+use crate::api::error::{About, declined, json_body, plain, refuse};
 use crate::api::extract::Query;
 use crate::api::headers::{idempotency_key, only_a_name};
 use crate::api::routes::Shared;
 use crate::types::command::Write;
 use crate::types::deadline::Deadline;
-use crate::types::error::Error;
-use crate::types::http::{CONTENT_JSON, GetBody, HEADER_INDEX, WriteBody};
+use crate::types::error::{Decline, Error};
+use crate::types::http::{CONTENT_JSON, ErrorBody, GetBody, HEADER_INDEX, WriteBody};
 use crate::types::kv::{GroupIndex, KvReply, KvRequest};
 use crate::types::limits::{DEADLINE_MARGIN, INDEX_HEADER_BYTES_MAX, TXN_BODY_BYTES_MAX};
 use crate::types::once::Once;
-use crate::types::txn::{BatchedOp, Op, OpError, OpResult, Txn, TxnReply};
+use crate::types::txn::{BatchedOp, Op, OpResult, Txn, TxnReply};
 use crate::types::txn_body::{BatchBody, Object, TxnBody};
 
 /// `POST /txn`.
@@ -142,6 +142,13 @@ impl Asked {
         }
     }
 
+    fn about(self) -> About {
+        match self {
+            Self::Read => About::Read,
+            Self::Write | Self::Delete => About::Write,
+        }
+    }
+
     fn of_all(ops: &[Op]) -> Vec<Self> {
         ops.iter().map(Self::of).collect()
     }
@@ -184,27 +191,21 @@ fn render(number: usize, asked: Asked, result: Result<BatchedOp, Error>, body: &
             (200, serde_json::to_vec(&body).expect("our own bodies have a JSON form"))
         }
         Ok(BatchedOp { result: OpResult::Failed(error), .. }) => {
-            let error = match error {
-                OpError::NoValue => Error::KeyNotFound,
-                OpError::NotAnInteger => Error::NotAnInteger,
-                OpError::TooLong => Error::AnswerTooLarge,
-            };
-            refused(error, asked)
+            let why = Decline::from(error);
+            (why.code().status(), of_error(&declined(why, asked.about())))
         }
-        Err(error) => refused(error, asked),
+        Err(error) => {
+            let error = of_reads(error, asked.about() == About::Write);
+            (error.status(), of_error(&json_body(&error, asked.about())))
+        }
     };
     // Every one of them is an object with at least one field.
     body.extend_from_slice(format!(r#"{{"status":{status},"#).as_bytes());
     body.extend_from_slice(&json[1..]);
 }
 
-fn refused(error: Error, asked: Asked) -> (u16, Vec<u8>) {
-    let (about, error) = match asked {
-        Asked::Read => (About::Read, of_reads(error, false)),
-        Asked::Write | Asked::Delete => (About::Write, error),
-    };
-    let body = json_body(&error, about);
-    (error.status(), serde_json::to_vec(&body).expect("our own bodies have a JSON form"))
+fn of_error(body: &ErrorBody) -> Vec<u8> {
+    serde_json::to_vec(body).expect("our own bodies have a JSON form")
 }
 
 fn answer_of(body: Vec<u8>, at: &[GroupIndex]) -> Response {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::cli::Ending;
 use crate::client::ClientError;
+use crate::types::code::Code;
 
 /// The form of a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -47,13 +48,20 @@ pub(super) fn print_json(body: &impl Serialize) -> anyhow::Result<()> {
 
 /// Whether a write was refused because its condition did not hold.
 pub(super) fn is_mismatch(error: &ClientError) -> bool {
-    matches!(error, ClientError::Api { code, .. } if code == "version_mismatch")
+    matches!(error, ClientError::Api { code, .. } if code == Code::VersionMismatch.as_str())
 }
 
 /// Says that nothing has changed, because the condition of a write did not hold.
 pub(super) fn mismatch(error: &ClientError, output: Format) -> anyhow::Result<Ending> {
     match output {
-        Format::Json => print_json(&serde_json::json!({"ok": false, "code": "version_mismatch"}))?,
+        Format::Json => {
+            let version = match error {
+                ClientError::Api { version, .. } => *version,
+                _ => None,
+            };
+            let code = Code::VersionMismatch.as_str();
+            print_json(&serde_json::json!({"ok": false, "code": code, "version": version}))?;
+        }
         Format::Text => complain(&format!("{error}; nothing was changed")),
     }
     Ok(Ending::Mismatch)

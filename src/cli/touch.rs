@@ -8,8 +8,8 @@ use crate::cli::Ending;
 use crate::cli::output::{Format, is_mismatch, mismatch, print_json, print_line};
 use crate::cli::remote::RemoteArgs;
 use crate::client::{ClientError, WriteOptions};
+use crate::types::code::Code;
 use crate::types::command::Condition;
-use crate::types::error::Error;
 use crate::types::item::Version;
 use crate::types::units::{UnitError, parse_duration};
 
@@ -57,7 +57,7 @@ impl TouchArgs {
         };
         let written = match client.touch(&self.key, ttl, &options).await {
             Err(error) if is_mismatch(&error) => return mismatch(&error, self.remote.form.output),
-            Err(ClientError::Api { code, .. }) if code == Error::KeyNotFound.code() => {
+            Err(ClientError::Api { code, .. }) if code == Code::KeyNotFound.as_str() => {
                 if self.remote.form.output == Format::Json {
                     print_json(&serde_json::json!({"ok": false, "code": code}))?;
                 }

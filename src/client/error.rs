@@ -6,8 +6,10 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use crate::types::code::Code;
 use crate::types::error::WriteOutcome;
 use crate::types::http::ErrorBody;
+use crate::types::item::Version;
 
 /// Why a call has no result.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,6 +40,8 @@ pub enum ClientError {
         error: String,
         /// What became of the request if it was a write.
         outcome: WriteOutcome,
+        /// With `version_mismatch`: the key's version, if it has a value.
+        version: Option<Version>,
     },
     /// The write was sent, and nobody knows what became of it: the server said so, or the
     /// connection broke before its answer.
@@ -68,15 +72,10 @@ pub enum ClientError {
     },
 }
 
-/// Codes of what a group made of a write.
-pub(super) const SETTLED: [&str; 6] = [
-    "version_mismatch",
-    "idempotency_key_reused",
-    "key_not_found",
-    "not_an_integer",
-    "answer_too_large",
-    "answer_not_kept",
-];
+/// Whether an error with this code is what a group made of a write.
+pub(super) fn is_settled(code: &str) -> bool {
+    Code::parse(code).is_some_and(Code::is_of_a_state)
+}
 
 impl ClientError {
     /// What became of the request, if it was a write. `NotApplied` is certain: it has not been
@@ -94,7 +93,7 @@ impl ClientError {
     /// Whether this is what the group made of a write with an idempotency key: then it holds for every
     /// attempt to send it.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self, Self::Api { code, .. } if SETTLED.contains(&code.as_str()))
+        matches!(self, Self::Api { code, .. } if is_settled(code))
     }
 
     /// Whether another server might do better, and nothing is at risk in asking it.
@@ -138,7 +137,8 @@ impl ClientError {
             let said = body.error.strip_prefix("the outcome of the write is unknown: ");
             return Self::OutcomeUnknown { reason: said.unwrap_or(&body.error).to_owned() };
         }
-        Self::Api { status, code: body.code, error: body.error, outcome }
+        let ErrorBody { code, error, version, .. } = body;
+        Self::Api { status, code, error, outcome, version }
     }
 }
 

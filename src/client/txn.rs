@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::client::answer::Answer;
-use crate::client::error::SETTLED;
+use crate::client::error::is_settled;
 use crate::client::scan::value_of;
 use crate::client::{Client, ClientError, Request, WriteOptions};
 use crate::types::error::WriteOutcome;
@@ -146,7 +146,7 @@ fn op_answer(json: &RawValue, after_lost: bool) -> Result<OpAnswer, String> {
         let ErrorBody { error, code, outcome, .. } =
             serde_json::from_str(json.get()).map_err(text)?;
         // Unless it is the group's own word, which holds for every attempt.
-        let unknown = after_lost && !SETTLED.contains(&code.as_str());
+        let unknown = after_lost && !is_settled(&code);
         let outcome = match outcome {
             // Servers say it of all that writes, and no read is answered like that.
             None if status == 504 => WriteOutcome::Unknown,

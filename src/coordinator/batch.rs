@@ -60,6 +60,7 @@ pub(in crate::coordinator) async fn batch<P: Peers>(
                 answer => {
                     let odd = || Error::outcome_unknown("the group answered with something else");
                     let error = answer.err().unwrap_or_else(odd);
+                    batched.at.extend(error.position().cloned());
                     for place in places {
                         batched.results[place] = Err(error.clone());
                     }

@@ -4,8 +4,6 @@
 //! Everything that goes wrong later leaves the fate open, even when this replica has truncated
 //! the entry: another may hold it and still win an election.
 
-use std::sync::Arc;
-
 use openraft::OptionalSend;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
 use openraft::raft::responder::Responder;
@@ -20,11 +18,11 @@ use crate::store::apply::txn::read;
 use crate::store::state::State;
 use crate::types::command::{Action, Command, KeyWrite, Outcome, Write};
 use crate::types::deadline::Deadline;
-use crate::types::error::Error;
+use crate::types::error::{Decline, Error};
 use crate::types::ids::Index;
 use crate::types::kv::{Consistency, GroupIndex, Written};
 use crate::types::once::{self, Once};
-use crate::types::txn::{OpError, Txn, TxnReply};
+use crate::types::txn::{Txn, TxnReply};
 
 /// What came of a command, and where it stands.
 pub(in crate::raft) struct Applied {
@@ -145,7 +143,7 @@ impl Replica {
             let state = self.published().load();
             let (at, outcome) = (position(&state)?, read(&state, &txn).ok_or_else(odd_outcome)?);
             self.trusted()?;
-            let Outcome::Txn(outcome) = accepted(outcome)? else { return Err(odd_outcome()) };
+            let Outcome::Txn(outcome) = accepted(outcome, &at)? else { return Err(odd_outcome()) };
             return Ok(TxnReply { at, ts: 0, outcome, acks: 0, quorum: 0 });
         }
         let done = self.carry_out(Action::Txn { once, txn }, deadline).await?;
@@ -167,16 +165,20 @@ impl Replica {
             Outcome::Again(once::Answer { index, ts, result }) => (index, ts, result.into()),
             outcome => (applied.index, applied.ts, outcome),
         };
-        let outcome = accepted(outcome)?;
+        let at = self.at(index)?;
+        let outcome = accepted(outcome, &at)?;
         let acks = self.acknowledged(index.max(applied.index), deadline).await?;
         if let Some(budget) = self.budget() {
             budget.note(self.published());
         }
+        Ok(Done { at, ts, outcome, acks })
+    }
+
+    /// The position of an entry that was applied, or of the state as it is if there was none.
+    fn at(&self, index: Index) -> Result<GroupIndex, Error> {
         let state = self.published().load();
-        let Some((_, group)) = &state.group else {
-            return Err(Error::outcome_unknown("the group has no name"));
-        };
-        Ok(Done { at: GroupIndex { group: Arc::clone(group), index }, ts, outcome, acks })
+        let newest = position(&state).map_err(|error| Error::outcome_unknown(error.to_string()))?;
+        Ok(if index == 0 { newest } else { GroupIndex { index, ..newest } })
     }
 
     /// What a write with a name came to, if it was applied before: known without another entry, which would
@@ -239,21 +241,24 @@ impl Replica {
     }
 }
 
-/// The outcome of a write that took effect, or why it did not.
-fn accepted(outcome: Outcome) -> Result<Outcome, Error> {
-    Err(match outcome {
-        Outcome::NoValue | Outcome::Aborted(OpError::NoValue) => Error::KeyNotFound,
-        Outcome::NotAnInteger | Outcome::Aborted(OpError::NotAnInteger) => Error::NotAnInteger,
-        Outcome::Aborted(OpError::TooLong) => Error::AnswerTooLarge,
-        Outcome::NoSession => Error::NoSession,
-        Outcome::Superseded => Error::outcome_unknown("the coordinator has given it up"),
-        Outcome::KeyReused => Error::IdempotencyKeyReused,
-        Outcome::KeysFull => {
-            Error::Overloaded { queue: "the group's memory of idempotency keys".into() }
+/// The outcome of a write that took effect, or why it did not: `at` is the state that decided it.
+fn accepted(outcome: Outcome, at: &GroupIndex) -> Result<Outcome, Error> {
+    let why = match outcome {
+        Outcome::NoValue => Decline::KeyNotFound,
+        Outcome::NotAnInteger => Decline::NotAnInteger,
+        Outcome::Aborted(error) => error.into(),
+        Outcome::KeyReused => Decline::IdempotencyKeyReused,
+        Outcome::Mismatch { version } => Decline::VersionMismatch { version },
+        Outcome::AnswerNotKept => Decline::AnswerNotKept,
+        Outcome::NoSession => return Err(Error::NoSession),
+        Outcome::Superseded => {
+            return Err(Error::outcome_unknown("the coordinator has given it up"));
         }
-        Outcome::WrongShard { epoch } => Error::WrongShard { epoch },
-        Outcome::Mismatch { version } => Error::VersionMismatch { version },
-        Outcome::AnswerNotKept => Error::AnswerNotKept,
+        Outcome::KeysFull => {
+            let queue = "the group's memory of idempotency keys".into();
+            return Err(Error::Overloaded { queue });
+        }
+        Outcome::WrongShard { epoch } => return Err(Error::WrongShard { epoch }),
         Outcome::Done
         | Outcome::Written { .. }
         | Outcome::Refused(_)
@@ -262,7 +267,8 @@ fn accepted(outcome: Outcome) -> Result<Outcome, Error> {
         | Outcome::Lasting { .. }
         | Outcome::Counted { .. }
         | Outcome::Txn(_) => return Ok(outcome),
-    })
+    };
+    Err(Error::Declined { why, at: at.clone() })
 }
 
 /// The entry is applied, so nothing may be promised.

@@ -167,7 +167,7 @@ impl Clients {
                 if let Error::NotLeader { leader: Some(leader) } = &error {
                     return net::place_of(&leader.url).map_or(Next::Another, Next::Leader);
                 }
-                let stays = matches!(error, Error::VersionMismatch { .. });
+                let stays = error.is_settled();
                 if stays { Next::Same } else { Next::Another }
             }
             Ok(_) | Err(CallError::NotSent(_) | CallError::Overloaded(_)) => {

@@ -66,6 +66,26 @@ codes! {
     DiskFull = "disk_full", 507, "the leader's disk is nearly full; reads and deletes go on";
 }
 
+impl Code {
+    /// Whether it is what a group's state makes of a request: see [`Decline`](crate::types::error::Decline).
+    pub const fn is_of_a_state(self) -> bool {
+        matches!(
+            self,
+            Self::VersionMismatch
+                | Self::IdempotencyKeyReused
+                | Self::KeyNotFound
+                | Self::NotAnInteger
+                | Self::AnswerNotKept
+                | Self::AnswerTooLarge
+        )
+    }
+
+    /// The code of this text.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}
+
 impl PartialSchema for Code {
     fn schema() -> RefOr<Schema> {
         let lines = Self::ALL

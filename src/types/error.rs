@@ -11,8 +11,10 @@ use utoipa::ToSchema;
 use crate::types::code::Code;
 use crate::types::item::Version;
 use crate::types::key::KeyError;
+use crate::types::kv::GroupIndex;
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::topology::{Epoch, Member};
+use crate::types::txn::OpError;
 use crate::types::value::ValueError;
 
 /// Whether a failed write may have taken effect.
@@ -39,6 +41,69 @@ pub enum Space {
         "the leader's disk is nearly full: less than --min-free-disk is left; delete files, or add space"
     )]
     Disk,
+}
+
+/// What a group's state makes of a request that it does not carry out. It holds for every attempt to send
+/// that request under its name, since the state has it as the request's one answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Decline {
+    /// `412`: the condition of the write did not hold.
+    #[error("version mismatch")]
+    VersionMismatch {
+        /// The key's version, if it has a value.
+        version: Option<Version>,
+    },
+    /// `422`: the idempotency key has named another write.
+    #[error("the idempotency key was used for another write; take a new one for each write")]
+    IdempotencyKeyReused,
+    /// `404`: the write was of a value, and there is none.
+    #[error("the key has no value")]
+    KeyNotFound,
+    /// `409`: what is to be counted is no integer, or would be none.
+    #[error("the value is not a JSON integer of 64 bits, or would not be one any more")]
+    NotAnInteger,
+    /// `504`: the transaction took effect before, and its answer was not kept.
+    #[error("the transaction took effect before, and its answer was too long to be kept")]
+    AnswerNotKept,
+    /// `413`: what a transaction reads is too long for one answer.
+    #[error("the answer would be too large: read less at a time")]
+    AnswerTooLarge,
+}
+
+impl Decline {
+    /// Its code, and so its status.
+    pub fn code(self) -> Code {
+        match self {
+            Self::VersionMismatch { .. } => Code::VersionMismatch,
+            Self::IdempotencyKeyReused => Code::IdempotencyKeyReused,
+            Self::KeyNotFound => Code::KeyNotFound,
+            Self::NotAnInteger => Code::NotAnInteger,
+            Self::AnswerNotKept => Code::AnswerNotKept,
+            Self::AnswerTooLarge => Code::AnswerTooLarge,
+        }
+    }
+
+    /// What it says about a write.
+    pub fn outcome(self) -> WriteOutcome {
+        match self {
+            Self::AnswerNotKept => WriteOutcome::Unknown,
+            Self::VersionMismatch { .. }
+            | Self::IdempotencyKeyReused
+            | Self::KeyNotFound
+            | Self::NotAnInteger
+            | Self::AnswerTooLarge => WriteOutcome::NotApplied,
+        }
+    }
+}
+
+impl From<OpError> for Decline {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::NoValue => Self::KeyNotFound,
+            OpError::NotAnInteger => Self::NotAnInteger,
+            OpError::TooLong => Self::AnswerTooLarge,
+        }
+    }
 }
 
 /// Why a request failed.
@@ -113,30 +178,17 @@ pub enum Error {
         /// What was lost.
         reason: String,
     },
-    /// `412`: the condition of the write did not hold.
-    #[error("version mismatch")]
-    VersionMismatch {
-        /// The key's version, if it has a value.
-        version: Option<Version>,
-    },
     /// `507`: there is no room for the write; reads and deletes go on.
     #[error("{0}")]
     NoRoom(Space),
-    /// `422`: the idempotency key has named another write.
-    #[error("the idempotency key was used for another write; take a new one for each write")]
-    IdempotencyKeyReused,
-    /// `404`: the write was of a value, and there is none.
-    #[error("the key has no value")]
-    KeyNotFound,
-    /// `409`: what is to be counted is no integer, or would be none.
-    #[error("the value is not a JSON integer of 64 bits, or would not be one any more")]
-    NotAnInteger,
-    /// `504`: the transaction took effect before, and its answer was not kept.
-    #[error("the transaction took effect before, and its answer was too long to be kept")]
-    AnswerNotKept,
-    /// `413`: what a transaction reads is too long for one answer.
-    #[error("the answer would be too large: read less at a time")]
-    AnswerTooLarge,
+    /// The group's state was asked, and that is what it made of the request.
+    #[error("{why}")]
+    Declined {
+        /// What is in the way.
+        why: Decline,
+        /// The state that was asked: every entry up to and with this one was applied.
+        at: GroupIndex,
+    },
     /// `400`: the keys of a transaction belong to several groups.
     #[error(
         "the keys of a transaction must belong to one group, and these belong to {groups}; a part in braces, as in {{user:1}}:cart, keeps keys together"
@@ -199,21 +251,16 @@ impl Error {
             Self::InvalidParameter { .. } => Code::InvalidParameter,
             Self::BadRequest(_) => Code::BadRequest,
             Self::UnknownPath => Code::NotFound,
-            Self::KeyNotFound => Code::KeyNotFound,
-            Self::NotAnInteger => Code::NotAnInteger,
-            Self::AnswerTooLarge => Code::AnswerTooLarge,
+            Self::Declined { why, .. } => why.code(),
             Self::CrossShard { .. } => Code::CrossShard,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
             Self::KeyTooLarge { .. } => Code::KeyTooLarge,
             Self::ValueTooLarge { .. } => Code::ValueTooLarge,
-            Self::VersionMismatch { .. } => Code::VersionMismatch,
             Self::WrongShard { .. } => Code::WrongShard,
             Self::NotLeader { .. } => Code::NoLeader,
-            Self::IdempotencyKeyReused => Code::IdempotencyKeyReused,
             Self::Unavailable { .. } | Self::NoSession => Code::Unavailable,
             Self::Overloaded { .. } => Code::Overloaded,
             Self::OutcomeUnknown { .. } => Code::OutcomeUnknown,
-            Self::AnswerNotKept => Code::AnswerNotKept,
             Self::Compacted { .. } => Code::Compacted,
             Self::NoRoom(Space::Memory { .. }) => Code::OutOfMemoryBudget,
             Self::NoRoom(Space::Disk) => Code::DiskFull,
@@ -224,38 +271,22 @@ impl Error {
     /// attempt to send it. Any other error speaks of one attempt only, and if another's fate is unknown
     /// so is the write's.
     pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Declined { .. })
+    }
+
+    /// The state that it tells of, if it does.
+    pub fn position(&self) -> Option<&GroupIndex> {
         match self {
-            Self::VersionMismatch { .. }
-            | Self::IdempotencyKeyReused
-            | Self::KeyNotFound
-            | Self::NotAnInteger
-            | Self::AnswerNotKept
-            | Self::AnswerTooLarge => true,
-            Self::CrossShard { .. }
-            | Self::MissingKey
-            | Self::InvalidJson(_)
-            | Self::InvalidUtf8(_)
-            | Self::InvalidParameter { .. }
-            | Self::BadRequest(_)
-            | Self::UnknownPath
-            | Self::MethodNotAllowed
-            | Self::KeyTooLarge { .. }
-            | Self::ValueTooLarge { .. }
-            | Self::WrongShard { .. }
-            | Self::NotLeader { .. }
-            | Self::Unavailable { .. }
-            | Self::Overloaded { .. }
-            | Self::OutcomeUnknown { .. }
-            | Self::NoSession
-            | Self::Compacted { .. }
-            | Self::NoRoom(_) => false,
+            Self::Declined { at, .. } => Some(at),
+            _ => None,
         }
     }
 
     /// What the error says about a write.
     pub fn outcome(&self) -> WriteOutcome {
         match self {
-            Self::OutcomeUnknown { .. } | Self::AnswerNotKept => WriteOutcome::Unknown,
+            Self::OutcomeUnknown { .. } => WriteOutcome::Unknown,
+            Self::Declined { why, .. } => why.outcome(),
             Self::MissingKey
             | Self::InvalidJson(_)
             | Self::InvalidUtf8(_)
@@ -265,15 +296,10 @@ impl Error {
             | Self::MethodNotAllowed
             | Self::KeyTooLarge { .. }
             | Self::ValueTooLarge { .. }
-            | Self::VersionMismatch { .. }
             | Self::WrongShard { .. }
             | Self::NotLeader { .. }
             | Self::Unavailable { .. }
             | Self::Overloaded { .. }
-            | Self::IdempotencyKeyReused
-            | Self::KeyNotFound
-            | Self::NotAnInteger
-            | Self::AnswerTooLarge
             | Self::CrossShard { .. }
             | Self::NoSession
             | Self::Compacted { .. }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::types::codec::{self, DecodeError};
 use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refusal, Write};
-use crate::types::error::{Error, Space};
+use crate::types::error::{Decline, Error, Space};
 use crate::types::hash::{HashRange, Token};
 use crate::types::http::{MemberStatus, Role, ShardStatus};
 use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, SessionId, StateHash, Vote};
@@ -235,6 +235,7 @@ fn told() -> Told {
 /// Where a search for messages begins.
 pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
     let at = GroupIndex { group: "g1".into(), index: 12 };
+    let why = Decline::VersionMismatch { version: Some(7) };
     let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3, expires: None });
     let written = Written {
         at: at.clone(),
@@ -249,7 +250,8 @@ pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
     let replies = [
         Reply::Identity(Box::new(identity())),
         Reply::Accepted(Err("the group has formed".into())),
-        Reply::Kv(Ok(KvReply::Read(Read { at, item, lag_ms: Some(7) }))),
+        Reply::Kv(Ok(KvReply::Read(Read { at: at.clone(), item, lag_ms: Some(7) }))),
+        Reply::Kv(Err(Error::Declined { why, at })),
         Reply::Kv(Ok(KvReply::Written(written))),
         Reply::Kv(Err(Error::NotLeader { leader: Some(member(1)) })),
         Reply::Kv(Err(Error::NoRoom(Space::Memory { max: 1 << 30 }))),

@@ -21,7 +21,7 @@ use crate::types::topology::{Claim, Member};
 use crate::types::watch::{Ask, Told};
 
 /// The version of everything in this module.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use sagedb::api::Options;
 use sagedb::client::{Client, ClientError, OpAnswer, ReadOptions, ScanOptions, WriteOptions};
-use sagedb::types::command::Write;
+use sagedb::types::command::{Condition, Write};
 use sagedb::types::error::{Error, WriteOutcome};
 use sagedb::types::http::Role;
 use sagedb::types::key::Key;
@@ -237,6 +237,23 @@ async fn a_session_never_reads_what_is_older_than_what_it_has_seen() {
 }
 
 #[tokio::test]
+async fn a_session_has_seen_what_declined_its_write() {
+    let (first, second) = (working().await, working().await);
+    client([&first.base]).put("a", Value::text("theirs")).await.expect("written");
+    let session = client([&first.base, &second.base]).with_session();
+    let absent = WriteOptions { condition: Some(Condition::Absent), ..WriteOptions::default() };
+    let declined = session.put_with("a", Value::text("mine"), &absent).await;
+    let Err(ClientError::Api { status: 412, version, .. }) = declined else {
+        panic!("not declined: {declined:?}");
+    };
+    assert_eq!(version, Some(1));
+    drop(first);
+    let stale = ReadOptions { consistency: Consistency::Stale, ..ReadOptions::default() };
+    let read = session.get_with("a", &stale).await;
+    assert!(read.is_err(), "the second server has no such value: {read:?}");
+}
+
+#[tokio::test]
 async fn each_kind_of_server_speaks_of_itself() {
     let coordinator = working().await;
     let shard = Server::shard(Fake::new(Mode::Works), Options::default()).await;
@@ -267,6 +284,7 @@ async fn a_refusal_is_typed() {
         code: "missing_key".into(),
         error: "missing key".into(),
         outcome: WriteOutcome::NotApplied,
+        version: None,
     };
     assert_eq!(error, expected);
 }

@@ -7,7 +7,7 @@ use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_rout
 use sagedb::rpc::{FrameReceiver, FrameSender, Service};
 use sagedb::types::command::KeyWrite;
 use sagedb::types::deadline::Deadline;
-use sagedb::types::error::Error;
+use sagedb::types::error::{Decline, Error};
 use sagedb::types::hash::Token;
 use sagedb::types::http::{
     ClusterBody, GroupBody, ReadyBody, RingStatus, Role, RouteBody, ShardStatus,
@@ -65,7 +65,11 @@ impl Fake {
             KvRequest::Write { write, once: Some(Once::Key(name)) } => {
                 if let Some((first, answer)) = state.names.get(&name) {
                     let same = *first == write;
-                    return if same { answer.clone() } else { Err(Error::IdempotencyKeyReused) };
+                    return if same {
+                        answer.clone()
+                    } else {
+                        Err(state.declined(Decline::IdempotencyKeyReused))
+                    };
                 }
                 let answer = state.write_if(write.clone());
                 state.names.insert(name, (write, answer.clone()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sagedb::types::command::{KeyWrite, Write};
-use sagedb::types::error::Error;
+use sagedb::types::error::{Decline, Error};
 use sagedb::types::item::Item;
 use sagedb::types::key::Key;
 use sagedb::types::kv::{Consistency, GroupIndex, KvReply, Written};
@@ -33,7 +33,11 @@ impl State {
     pub(crate) fn txn_once(&mut self, txn: Txn, once: Option<Once>) -> Result<TxnReply, Error> {
         let Some(Once::Key(name)) = once else { return self.txn(&txn) };
         if let Some((first, answer)) = self.txns.get(&name) {
-            return if *first == txn { answer.clone() } else { Err(Error::IdempotencyKeyReused) };
+            return if *first == txn {
+                answer.clone()
+            } else {
+                Err(self.declined(Decline::IdempotencyKeyReused))
+            };
         }
         let answer = self.txn(&txn);
         self.txns.insert(name, (txn, answer.clone()));
@@ -66,12 +70,18 @@ impl State {
                     *self = before;
                     return Err(error);
                 }
-                Err(Error::NotAnInteger) => results.push(OpResult::Failed(OpError::NotAnInteger)),
+                Err(Error::Declined { why: Decline::NotAnInteger, .. }) => {
+                    results.push(OpResult::Failed(OpError::NotAnInteger));
+                }
                 Err(_) => results.push(OpResult::Failed(OpError::NoValue)),
             }
         }
         let (at, ts, outcome) = (self.at(), self.now(), TxnOutcome { succeeded, results });
         Ok(TxnReply { at, ts, outcome, acks: 2, quorum: 2 })
+    }
+
+    pub(crate) fn declined(&self, why: Decline) -> Error {
+        Error::Declined { why, at: self.at() }
     }
 
     pub(crate) fn at(&self) -> GroupIndex {
@@ -82,7 +92,7 @@ impl State {
         let KeyWrite { key, condition, write } = write;
         let version = self.items.get(&key).map(|item| item.version);
         if condition.is_some_and(|condition| !condition.holds(version)) {
-            return Err(Error::VersionMismatch { version });
+            return Err(self.declined(Decline::VersionMismatch { version }));
         }
         let written = match write {
             Write::Put { value } => self.write(key, value),
@@ -99,8 +109,9 @@ impl State {
             }
             Write::Add { by } => {
                 let held = self.items.get(&key).map_or(Some(0), |item| item.value.as_integer());
-                let value =
-                    held.and_then(|held| held.checked_add(by)).ok_or(Error::NotAnInteger)?;
+                let value = held
+                    .and_then(|held| held.checked_add(by))
+                    .ok_or_else(|| self.declined(Decline::NotAnInteger))?;
                 let expires = self.items.get(&key).and_then(|item| item.expires);
                 let end = self.ends.get(&key).copied();
                 let written = self.write(key.clone(), Value::integer(value));
@@ -109,7 +120,7 @@ impl State {
                 Written { value: Some(value), expires, ..written }
             }
             Write::Touch { ttl_ms } => {
-                let version = version.ok_or(Error::KeyNotFound)?;
+                let version = version.ok_or_else(|| self.declined(Decline::KeyNotFound))?;
                 self.index += 1;
                 let expires = self.end(key, ttl_ms);
                 let (at, ts) = (self.at(), self.now());

@@ -22,7 +22,7 @@ use crate::types::code::Code;
 use crate::types::http::ClusterBody;
 use crate::types::http::{
     CONTENT_BYTES, CONTENT_JSON, CONTENT_TEXT, CountBody, DeletedBody, ErrorBody, GetBody,
-    HealthBody, PATH_CLUSTER, PageBody, ReadyBody, RouteBody, ShardStatus, WriteBody,
+    HEADER_INDEX, HealthBody, PATH_CLUSTER, PageBody, ReadyBody, RouteBody, ShardStatus, WriteBody,
 };
 use crate::types::limits::VERSION_MAX;
 use crate::types::txn_body::{BatchBody, TxnBody};
@@ -155,6 +155,7 @@ fn refused(status: u16, codes: &[Code]) -> Response {
     let body = AllOfBuilder::new().item(Ref::from_schema_name("ErrorBody")).item(these);
     let response = ResponseBuilder::new().description(lines).content(CONTENT_JSON, content(body));
     let headers: &[&str] = match status {
+        _ if codes.iter().any(|code| code.is_of_a_state()) => &[HEADER_INDEX],
         503 => &["Retry-After"],
         426 => &["Upgrade"],
         405 => &["Allow"],

@@ -278,7 +278,7 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             Error::OutcomeUnknown { reason } => lost(reason),
             error @ Error::Unavailable { .. } => Verdict::Another(error),
             error @ (Error::Overloaded { .. }
-            | Error::VersionMismatch { .. }
+            | Error::Declined { .. }
             | Error::MissingKey
             | Error::InvalidJson(_)
             | Error::InvalidUtf8(_)
@@ -288,11 +288,6 @@ fn judge<T>(need: Need, heard: Heard<T>) -> Verdict<T> {
             | Error::MethodNotAllowed
             | Error::KeyTooLarge { .. }
             | Error::ValueTooLarge { .. }
-            | Error::IdempotencyKeyReused
-            | Error::KeyNotFound
-            | Error::NotAnInteger
-            | Error::AnswerTooLarge
-            | Error::AnswerNotKept
             | Error::Compacted { .. }
             | Error::CrossShard { .. }
             | Error::NoSession

@@ -1,7 +1,8 @@
 //! Routing as scripts: each line is what the last member asked came to, and what follows from it.
 
 use super::*;
-use crate::types::error::Space;
+use crate::types::error::{Decline, Space};
+use crate::types::kv::GroupIndex;
 use crate::types::limits::REQUEST_TIMEOUT_DEFAULT;
 
 /// A request on its way to a group of `a`, `b` and `c`; time passes only by pauses.
@@ -154,7 +155,8 @@ fn a_write_of_unknown_fate_without_a_name_is_never_sent_again() {
 
 #[test]
 fn a_named_write_of_unknown_fate_is_sent_again_until_the_group_has_answered() {
-    let mismatch = Error::VersionMismatch { version: Some(3) };
+    let at = GroupIndex { group: "g".into(), index: 7 };
+    let mismatch = Error::Declined { why: Decline::VersionMismatch { version: Some(3) }, at };
     let answers = [
         (Heard::Answer(Ok("done")), "ok done"),
         (Heard::Answer(Err(mismatch)), "version_mismatch: version mismatch"),

@@ -133,10 +133,17 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) {
     assert!(answer.json()["error"].as_str().is_some_and(|text| !text.is_empty()), "{answer:?}");
 }
 
+/// What a group's state makes of a write: such an answer says which state that was.
+const DECLINED: [&str; 4] =
+    ["version_mismatch", "idempotency_key_reused", "key_not_found", "not_an_integer"];
+
 #[track_caller]
 fn assert_write_refused(answer: &Answer, status: u16, code: &str) {
     assert_refused(answer, status, code);
     assert_eq!(answer.json()["outcome"], "not_applied", "{answer:?}");
+    if DECLINED.contains(&code) {
+        assert_index(answer);
+    }
 }
 
 #[track_caller]
