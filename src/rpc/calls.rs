@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::rpc::CallError;
-use crate::rpc::connection::{FrameReader, FrameWriter, Pulse, ticks};
+use crate::rpc::connection::{FrameReader, FrameWriter, Pulse, gather, ticks};
 use crate::rpc::frame::{Kind, PAYLOAD_BYTES_MAX};
 use crate::rpc::pending::{Closed, Pending};
 use crate::types::codec;
@@ -147,6 +147,7 @@ async fn write_queued(
             _ = ticks.tick() => writer.push(Kind::KeepAlive, 0, Bytes::new()),
             () = queued.notified() => {}
         }
+        gather(|| pending.queued()).await;
         loop {
             pending.take(&mut batch);
             for (id, request) in batch.drain(..) {

@@ -25,6 +25,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 const READ_BYTES: usize = 64 * 1024;
 /// Payloads from this length on are written from where they are instead of copied, in bytes.
 const COPY_BYTES_MAX: usize = 16 * 1024;
+/// How often a queue is left to grow before it is emptied, at most.
+const GATHER_MAX: usize = 8;
 
 /// Splits a connection into its two directions.
 pub(super) fn split(io: impl Io) -> (FrameReader, FrameWriter) {
@@ -153,6 +155,24 @@ impl fmt::Debug for FrameWriter {
     }
 }
 
+/// Lets every task that can run put what it has beside the rest of a queue, whose length is `queued`, for as long as more
+/// comes.
+///
+/// Who empties a queue is woken by the first that is put in, and runs before whoever is about to put in the next: each
+/// frame would go out in a write of its own, and writes to sockets are most of what a small request costs. There is no timer
+/// in it: with nothing else to do it goes on at once.
+pub(crate) async fn gather(queued: impl Fn() -> usize) {
+    let mut before = queued();
+    for _ in 0..GATHER_MAX {
+        tokio::task::yield_now().await;
+        let now = queued();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+}
+
 async fn progress<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(STALL_TIMEOUT, step).await.unwrap_or_else(|_| {
         let text = format!("the other side took nothing for {STALL_TIMEOUT:?}");
@@ -239,4 +259,50 @@ pub(super) fn ticks() -> tokio::time::Interval {
         tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// How many of `brought` items, each by a task of its own, are there when the first has woken the taker and it has
+    /// gathered.
+    async fn gathered(brought: usize, steps: usize) -> usize {
+        let (put, mut queue) = mpsc::channel(64);
+        for _ in 0..brought {
+            let put = put.clone();
+            tokio::spawn(async move {
+                for _ in 0..steps {
+                    tokio::task::yield_now().await;
+                }
+                put.send(()).await.expect("the queue is there");
+            });
+        }
+        queue.recv().await.expect("a first one");
+        gather(|| queue.len()).await;
+        1 + std::iter::from_fn(|| queue.try_recv().ok()).count()
+    }
+
+    #[tokio::test]
+    async fn whoever_can_run_has_his_part_in_what_is_taken() {
+        assert_eq!(gathered(1, 0).await, 1, "alone it goes on");
+        assert_eq!(gathered(20, 0).await, 20);
+        assert_eq!(gathered(20, 3).await, 20);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_never_ends_is_taken_all_the_same() {
+        let (put, mut queue) = mpsc::channel(64);
+        let endless = tokio::spawn(async move {
+            while put.send(()).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        queue.recv().await.expect("a first one");
+        gather(|| queue.len()).await;
+        drop(queue);
+        endless.await.expect("it ends with the queue");
+    }
 }

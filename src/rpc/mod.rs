@@ -41,6 +41,7 @@ use std::future::Future;
 
 pub use self::caller::Caller;
 pub use self::connection::Io;
+pub(crate) use self::connection::gather;
 pub use self::dial::{Connect, Connecting, Dialer, is_upgrade};
 pub use self::serve::serve;
 pub use self::stream::{FrameReceiver, FrameSender};

@@ -86,6 +86,11 @@ impl Pending {
         Ok((id, receiver))
     }
 
+    /// How many calls wait to be sent.
+    pub(super) fn queued(&self) -> usize {
+        self.lock().queue.len()
+    }
+
     /// Takes queued calls, oldest first, up to about [`WRITE_BATCH_BYTES`]: from now on they may
     /// have been sent.
     pub(super) fn take(&self, batch: &mut Vec<(u64, Bytes)>) {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::rpc::Service;
-use crate::rpc::connection::{self, FrameReader, FrameWriter, Pulse, ticks};
+use crate::rpc::connection::{self, FrameReader, FrameWriter, Pulse, gather, ticks};
 use crate::rpc::frame::{Frame, Kind, PAYLOAD_BYTES_MAX};
 use crate::rpc::{handshake, stream};
 use crate::types::codec;
@@ -159,6 +159,8 @@ async fn write(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Outgoing>) 
                 None => return writer.close().await,
             },
         }
+        // Whoever else has an answer for this write puts it in first: see `connection::gather`.
+        gather(|| outgoing.len()).await;
         while writer.pushed_bytes() < WRITE_BATCH_BYTES
             && let Ok(next) = outgoing.try_recv()
         {

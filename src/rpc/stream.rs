@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::rpc::connection::{FrameReader, FrameWriter};
+use crate::rpc::connection::{FrameReader, FrameWriter, gather};
 use crate::rpc::frame::{Kind, PAYLOAD_BYTES_MAX};
 use crate::types::limits::{
     LINGER_MAX, STALL_TIMEOUT, STREAM_QUEUE_BYTES_MAX, STREAM_QUEUE_FRAMES_MAX, WRITE_BATCH_BYTES,
@@ -170,6 +170,7 @@ impl Outgoing {
         let mut sent = 0;
         let mut rooms = Vec::new();
         while let Some(first) = self.queued.recv().await {
+            gather(|| self.queued.len()).await;
             let mut next = Some(first);
             let mut end = None;
             while let Some(item) = next.take() {
