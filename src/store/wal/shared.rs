@@ -104,6 +104,15 @@ pub(super) enum Status {
     Failed(Failure),
 }
 
+/// What the writer's thread does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Thread {
+    /// It works, or was woken.
+    Awake,
+    /// It waits for something to do.
+    Asleep,
+}
+
 /// The guarded part.
 pub(super) struct Inner {
     /// The log as callers see it.
@@ -124,6 +133,8 @@ pub(super) struct Inner {
     committed_queued: Option<LogId>,
     closing: bool,
     failure: Option<Failure>,
+    /// To wake a thread that is awake, or woken already, is a system call for nothing.
+    writer: Thread,
 }
 
 impl Inner {
@@ -232,6 +243,7 @@ impl Shared {
             committed_queued,
             closing: false,
             failure: None,
+            writer: Thread::Awake,
         };
         Self {
             inner: Mutex::new(inner),
@@ -277,7 +289,7 @@ impl Shared {
                 if inner.has_room(bytes) {
                     if let Some(request) = make(&mut inner) {
                         inner.push(request);
-                        self.wake_writer();
+                        self.wake_writer(&mut inner);
                     }
                     return Ok(());
                 }
@@ -290,6 +302,7 @@ impl Shared {
     pub(super) fn take_work(&self) -> Option<Work> {
         let mut inner = self.lock();
         while inner.is_idle() {
+            inner.writer = Thread::Asleep;
             inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         self.take(&mut inner)
@@ -321,8 +334,10 @@ impl Shared {
         Some(Work { requests, last: inner.closing })
     }
 
-    fn wake_writer(&self) {
-        self.work.notify_one();
+    fn wake_writer(&self, inner: &mut Inner) {
+        if std::mem::replace(&mut inner.writer, Thread::Awake) == Thread::Asleep {
+            self.work.notify_one();
+        }
         #[cfg(any(test, feature = "simulation"))]
         self.queued.notify_one();
     }
@@ -366,9 +381,9 @@ impl Shared {
         tracing::error!(path = %path.display(), %error, "the log has failed");
         inner.failure = Some(failure.clone());
         let queue = std::mem::take(&mut inner.queue);
+        self.wake_writer(&mut inner);
         drop(inner);
         self.status.send_replace(Status::Failed(failure.clone()));
-        self.wake_writer();
         self.room.notify_one();
         for done in queue.into_iter().filter_map(|request| request.done) {
             done(Err(failure.error()));
@@ -377,8 +392,10 @@ impl Shared {
 
     /// Lets the writer end when it has written everything.
     pub(super) fn close(&self) {
-        self.lock().closing = true;
-        self.wake_writer();
+        let mut inner = self.lock();
+        inner.closing = true;
+        self.wake_writer(&mut inner);
+        drop(inner);
         self.room.notify_one();
     }
 
