@@ -140,7 +140,9 @@ fn start(cli: Cli) -> anyhow::Result<Ending> {
         .init();
     planted::plant().map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("the runtime does not start")?.block_on(Box::pin(carry_out(cli.command)))
+    // As a task: the thread that waits here would be woken for whatever the future itself waits for.
+    let work = async { tokio::spawn(carry_out(cli.command)).await };
+    runtime.context("the runtime does not start")?.block_on(work)?
 }
 
 async fn carry_out(command: Command) -> anyhow::Result<Ending> {

@@ -255,7 +255,8 @@ impl<P: Peers> Shared<P> {
                     let queue = format!("this coordinator's session with group {}", roster.name());
                     return Err(Error::Overloaded { queue });
                 }
-                Err(NoTicket::NoSession) => self.open_session(roster, deadline).await?,
+                // Boxed, as it is rare and large, and every write would carry room for it.
+                Err(NoTicket::NoSession) => Box::pin(self.open_session(roster, deadline)).await?,
             }
         }
     }

@@ -21,7 +21,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use crate::raft::replica::{Replica, lock};
@@ -119,7 +118,7 @@ impl Replica {
         let applied = self.published().load().applied;
         // One round makes sure that everything before is applied, and of who leads.
         if !counts_all(&vote, self.member().node, applied.as_ref()) {
-            self.confirm(ReadPolicy::ReadIndex, deadline).await?;
+            self.confirm_in_a_round(deadline).await?;
         }
         budget.admit(self.published(), &adds).map(Some)
     }

@@ -18,12 +18,14 @@ mod lease;
 mod log_store;
 mod memory;
 mod network;
+mod proposals;
 mod quorum;
 mod reads;
 mod recovery;
 mod redirect;
 mod replica;
 mod replication;
+mod rounds;
 #[cfg(any(test, feature = "simulation"))]
 mod runtime;
 mod scans;

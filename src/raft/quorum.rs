@@ -14,22 +14,30 @@ use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::{Index, NodeId};
 
+/// How many voters have an entry on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::raft) struct Acknowledged {
+    /// So many are known to.
+    pub(in crate::raft) acks: u32,
+    /// So many had to.
+    pub(in crate::raft) quorum: u32,
+}
+
 impl Replica {
     /// Voters that must have a write on disk before it is answered.
     pub fn quorum(&self) -> u32 {
-        let voters = self.voters().len();
-        let majority = u32::try_from(voters / 2 + 1).unwrap_or(u32::MAX);
-        majority.max(self.options().quorum)
+        majority(self.voters().len()).max(self.options().quorum)
     }
 
-    /// Waits until enough voters have the committed entry at `index`; returns how many have.
+    /// Waits until enough voters have the committed entry at `index`.
     pub(in crate::raft) async fn acknowledged(
         &self,
         index: Index,
         deadline: Deadline,
-    ) -> Result<u32, Error> {
-        let quorum = self.quorum();
-        let majority = u32::try_from(self.voters().len() / 2 + 1).unwrap_or(u32::MAX);
+    ) -> Result<Acknowledged, Error> {
+        let voters = self.voters();
+        let majority = majority(voters.len());
+        let quorum = majority.max(self.options().quorum);
         let mut metrics = self.raft().data_metrics();
         loop {
             let known = {
@@ -37,12 +45,12 @@ impl Replica {
                 metrics
                     .replication
                     .as_ref()
-                    .map_or(0, |matched| acknowledgements(matched, &self.voters(), index))
+                    .map_or(0, |matched| acknowledgements(matched, &voters, index))
             };
             // It is committed, so a majority has it, whatever the report says by now.
             let acks = known.max(majority);
             if acks >= quorum {
-                return Ok(acks);
+                return Ok(Acknowledged { acks, quorum });
             }
             let changed = metrics.changed();
             match tokio::time::timeout_at(deadline.instant().into(), changed).await {
@@ -56,6 +64,10 @@ impl Replica {
             }
         }
     }
+}
+
+fn majority(voters: usize) -> u32 {
+    u32::try_from(voters / 2 + 1).unwrap_or(u32::MAX)
 }
 
 fn acknowledgements(

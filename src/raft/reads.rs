@@ -1,8 +1,8 @@
 //! Reads: how each consistency level makes sure of what it promises, then a look-up in the
 //! published map. Reads never go through the log.
 //!
-//! A linearizable read is confirmed by a `ReadIndex` round (Raft thesis §6.4); openraft serves all
-//! reads that arrive while one round runs by the next. A lease read skips the round while a majority
+//! A linearizable read is confirmed by a `ReadIndex` round (Raft thesis §6.4), which it shares with all
+//! that wait for one (`raft::rounds`). A lease read skips the round while a majority
 //! has granted the leader a lease (`raft::lease`), and is like a linearizable one otherwise: the
 //! first, whose round asks for the lease, and those of a leader that is about to lose it. A stale
 //! read asks nobody and says how old it may be.
@@ -64,7 +64,7 @@ impl Replica {
         match consistency {
             Consistency::Linearizable if planted::bug(Bug::SkipReadIndex) && self.leads() => Ok(()),
             Consistency::Lease if planted::bug(Bug::StaleLease) && self.leads() => Ok(()),
-            Consistency::Linearizable => self.confirm(ReadPolicy::ReadIndex, deadline).await,
+            Consistency::Linearizable => self.confirm_in_a_round(deadline).await,
             Consistency::Lease => self.confirm_by_lease(deadline).await,
             Consistency::Stale => Ok(()),
         }
@@ -87,7 +87,7 @@ impl Replica {
     /// Up to where a state must be applied that is not older than this call; only the leader knows.
     pub(in crate::raft) async fn read_index(&self, deadline: Deadline) -> Result<Index, Error> {
         self.formed()?;
-        self.confirm(ReadPolicy::ReadIndex, deadline).await?;
+        self.confirm_in_a_round(deadline).await?;
         let index = self.published().load().applied.map_or(0, |id| id.index);
         self.trusted()?;
         Ok(index)
@@ -119,7 +119,8 @@ impl Replica {
             return Ok(());
         }
         let waiting = self.raft().wait(Some(deadline.left()));
-        let applied = waiting.applied_index_at_least(Some(index), "a read needs it").await;
+        let applied =
+            Box::pin(waiting.applied_index_at_least(Some(index), "a read needs it")).await;
         // It is published before it is announced.
         applied.map(|_| ()).map_err(|_| {
             Error::unavailable(format!("this replica has not applied entry {index} in time"))
@@ -156,9 +157,14 @@ impl Replica {
         self.lease().want();
         // openraft's own check sees that this replica still leads and is not handing over; then
         // its followers may elect at once. It has no lease to offer while it waits for its quorum.
-        let by_lease =
-            self.holds_lease() && self.confirm(ReadPolicy::LeaseRead, deadline).await.is_ok();
-        if by_lease { Ok(()) } else { self.confirm(ReadPolicy::ReadIndex, deadline).await }
+        if self.holds_lease() {
+            // Boxed, as it is large, and every write would carry room for it.
+            let by_lease = Box::pin(self.confirm(ReadPolicy::LeaseRead, deadline));
+            if by_lease.await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.confirm_in_a_round(deadline).await
     }
 
     fn holds_lease(&self) -> bool {

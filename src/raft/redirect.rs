@@ -27,7 +27,8 @@ impl Replica {
             if !leaderless || patience.has_passed() {
                 return answer;
             }
-            let waited = tokio::time::timeout_at(patience.instant().into(), self.leader_known());
+            let known = Box::pin(self.leader_known());
+            let waited = tokio::time::timeout_at(patience.instant().into(), known);
             if waited.await.is_err() {
                 return answer;
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +30,9 @@ use crate::raft::lease::Lease;
 use crate::raft::log_store::LogStore;
 use crate::raft::memory::Budget;
 use crate::raft::network::{Addresses, Network};
+use crate::raft::proposals::{self, Proposal};
 use crate::raft::recovery::{OpenError, Recovered, recover};
+use crate::raft::rounds::{self, Waiter};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::{Published, StateMachine};
 use crate::raft::surroundings::Surroundings;
@@ -94,6 +96,8 @@ struct Inner {
     wal: Wal,
     snapshots: Snapshots,
     meta: Meta,
+    proposals: mpsc::Sender<Proposal>,
+    rounds: mpsc::Sender<Waiter>,
     published: Published,
     watches: Watches,
     freshness: Arc<Freshness>,
@@ -114,6 +118,10 @@ struct Inner {
     stopping: CancellationToken,
     tasks: TaskTracker,
     data: Mutex<Option<DataDir>>,
+}
+
+fn known(group: Arc<Mutex<Option<GroupId>>>) -> Arc<dyn Fn() -> Option<GroupId> + Send + Sync> {
+    Arc::new(move || *lock(&group))
 }
 
 impl Replica {
@@ -143,10 +151,7 @@ impl Replica {
         let addresses = Addresses::default();
         let network = Network {
             dialer: dialer.clone(),
-            group: {
-                let group = Arc::clone(&group);
-                Arc::new(move || *lock(&group))
-            },
+            group: known(Arc::clone(&group)),
             addresses: addresses.clone(),
             as_of: Arc::clone(&as_of),
             lease: Arc::clone(&lease),
@@ -162,6 +167,8 @@ impl Replica {
             .map_err(OpenError::internal)?;
         as_of.watch(&raft);
         addresses.watch(&raft);
+        let (proposals, proposed) = proposals::queue();
+        let (rounds, waiting) = rounds::queue();
         let replica = Self(Arc::new(Inner {
             member,
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
@@ -185,18 +192,22 @@ impl Replica {
             wal,
             snapshots,
             meta,
+            proposals,
+            rounds,
             published,
             watches,
             as_of,
             lease,
             group,
         }));
-        replica.begin();
+        replica.begin(proposed, waiting);
         Ok(replica)
     }
 
     /// Begins the tasks beside Raft.
-    fn begin(&self) {
+    fn begin(&self, proposed: mpsc::Receiver<Proposal>, waiting: mpsc::Receiver<Waiter>) {
+        self.spawn(proposals::run(self.0.raft.clone(), proposed));
+        self.spawn(rounds::run(self.clone(), waiting));
         if self.voters() == [self.0.member.node] {
             self.0.raft.runtime_config().elect(true); // It owes nobody anything.
         } else if self.0.bound_until.is_some() {
@@ -274,14 +285,12 @@ impl Replica {
     }
 
     async fn raft_failed(&self) -> String {
-        let mut metrics = self.0.raft.metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_and_update().running_state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "raft has ended".into();
-            }
+        // They change seldom, and end when Raft does; all metrics together change with each write.
+        let mut metrics = self.0.raft.server_metrics();
+        while metrics.changed().await.is_ok() {}
+        match &self.0.raft.metrics().borrow_watched().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "raft has ended".into(),
         }
     }
 
@@ -316,6 +325,16 @@ impl Replica {
                 () = task => {}
             }
         });
+    }
+
+    /// Where writes wait for their way into Raft.
+    pub(in crate::raft) fn proposals(&self) -> &mpsc::Sender<Proposal> {
+        &self.0.proposals
+    }
+
+    /// Where reads wait for the next round.
+    pub(in crate::raft) fn rounds(&self) -> &mpsc::Sender<Waiter> {
+        &self.0.rounds
     }
 
     /// Cancelled when the replica stops.

@@ -40,6 +40,8 @@ impl Service for Replica {
         }
     }
 
+    /// All but requests for keys are boxed: their futures are large, and each call would carry room for the
+    /// largest.
     async fn call(&self, from: Option<NodeId>, request: Request) -> Reply {
         let deadline = |timeout_ms: u32| {
             let timeout = std::time::Duration::from_millis(u64::from(timeout_ms));
@@ -56,14 +58,18 @@ impl Service for Replica {
             }
             Request::Scan { scan, timeout_ms } => {
                 let deadline = deadline(timeout_ms);
-                Reply::Scanned(self.once_led(deadline, || self.scan(&scan, deadline)).await)
+                Reply::Scanned(
+                    Box::pin(self.once_led(deadline, || self.scan(&scan, deadline))).await,
+                )
             }
             Request::Watch { ask, timeout_ms } => {
                 let deadline = deadline(timeout_ms);
-                Reply::Watched(self.once_led(deadline, || self.watch(&ask, deadline)).await)
+                Reply::Watched(
+                    Box::pin(self.once_led(deadline, || self.watch(&ask, deadline))).await,
+                )
             }
             Request::Propose { action, timeout_ms } => {
-                Reply::Proposed(self.be_proposed(action, deadline(timeout_ms)).await)
+                Reply::Proposed(Box::pin(self.be_proposed(action, deadline(timeout_ms))).await)
             }
             Request::ReadIndex { timeout_ms } => {
                 Reply::ReadIndex(self.read_index(deadline(timeout_ms)).await)
@@ -89,7 +95,7 @@ impl Service for Replica {
             Request::Vote(mut request) => {
                 // An heir's vote that comes late must not go around the lease of a later leader.
                 request.leadership_transfer &= !self.lease().protects(request.vote.term);
-                let vote = self.raft().vote(wire::raft_vote_request(&request)).await;
+                let vote = Box::pin(self.raft().vote(wire::raft_vote_request(&request))).await;
                 answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
             }
             Request::PreVote(_) if self.is_leader_back() => {
@@ -97,11 +103,11 @@ impl Service for Replica {
             }
             Request::PreVote(request) => {
                 self.asked_to_elect();
-                let vote = self.raft().pre_vote(wire::raft_vote_request(&request)).await;
+                let vote = Box::pin(self.raft().pre_vote(wire::raft_vote_request(&request))).await;
                 answer(vote.map(|vote| Reply::Vote(wire::vote_reply(&vote))))
             }
-            Request::Append(append) => answer(self.append(append).await),
-            Request::TransferLeader(transfer) => self.be_handed_over(&transfer).await,
+            Request::Append(append) => answer(Box::pin(self.append(append)).await),
+            Request::TransferLeader(transfer) => Box::pin(self.be_handed_over(&transfer)).await,
         }
     }
 
@@ -198,6 +204,19 @@ mod tests {
     use crate::raft::config::Timing;
     use crate::raft::replica::tests::{alone, open};
     use crate::types::ids::{LogId, Vote};
+
+    /// Each request to a leader is a task with this much room at least.
+    const CALL_BYTES: usize = 3072;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_call_takes_little_room() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let replica = open(alone(dir.path())).await;
+        let call = Service::call(&replica, None, Request::Identify);
+        assert!(size_of_val(&call) <= CALL_BYTES, "{} bytes", size_of_val(&call));
+        drop(call);
+        replica.shutdown().await;
+    }
 
     /// The leader that it acknowledged may answer lease reads until the lease is over.
     #[tokio::test(flavor = "multi_thread")]

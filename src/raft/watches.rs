@@ -7,7 +7,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openraft::ReadPolicy;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -122,7 +121,7 @@ impl Replica {
         if ask.anyone || !told.events.is_empty() {
             return Ok(told);
         }
-        self.confirm(ReadPolicy::ReadIndex, deadline).await?;
+        self.confirm_in_a_round(deadline).await?;
         self.tell_since(ask, &told)
     }
 

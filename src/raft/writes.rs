@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
 use crate::raft::memory::Room;
+use crate::raft::quorum::Acknowledged;
 use crate::raft::reads::position;
 use crate::raft::replica::Replica;
 use crate::store::apply::txn::read;
@@ -36,7 +37,7 @@ struct Done {
     at: GroupIndex,
     ts: u64,
     outcome: Outcome,
-    acks: u32,
+    acknowledged: Acknowledged,
 }
 
 /// Where openraft leaves what came of a command. It keeps this until the entry is applied or cut
@@ -87,9 +88,8 @@ impl Replica {
         let stopped = || Error::outcome_unknown("the replica stopped meanwhile");
         let write = async {
             let (to, answered) = oneshot::channel();
-            let write =
-                self.raft().client_write_ff(Command { ts, action }, Some(Answer { to, room }));
-            write.await.map_err(|_| stopped())?;
+            let proposal = (Command { ts, action }, Answer { to, room });
+            self.proposals().send(proposal).await.map_err(|_| stopped())?;
             answered.await.map_err(|_| stopped())?.map_err(|error| self.write_failed(error))
         };
         match tokio::time::timeout_at(deadline.instant().into(), write).await {
@@ -119,7 +119,8 @@ impl Replica {
         action: Action,
         deadline: Deadline,
     ) -> Result<Written, Error> {
-        let Done { at, ts, outcome, acks } = self.carry_out(action, deadline).await?;
+        let Done { at, ts, outcome, acknowledged: Acknowledged { acks, quorum } } =
+            self.carry_out(action, deadline).await?;
         let (version, existed, expires, value) = match outcome {
             Outcome::Written { version, existed } => (version, existed, None, None),
             Outcome::Lasting { version, existed, expires } => (version, existed, expires, None),
@@ -128,7 +129,7 @@ impl Replica {
             }
             _ => return Err(odd_outcome()),
         };
-        Ok(Written { at, ts, version, existed, expires, value, acks, quorum: self.quorum() })
+        Ok(Written { at, ts, version, existed, expires, value, acks, quorum })
     }
 
     /// Carries out a transaction or batch, acknowledged likewise; one that only reads goes through no log.
@@ -147,10 +148,11 @@ impl Replica {
             return Ok(TxnReply { at, ts: 0, outcome, acks: 0, quorum: 0 });
         }
         let done = self.carry_out(Action::Txn { once, txn }, deadline).await?;
-        let Done { at, ts, outcome: Outcome::Txn(outcome), acks } = done else {
+        let Done { at, ts, outcome: Outcome::Txn(outcome), acknowledged } = done else {
             return Err(odd_outcome());
         };
-        Ok(TxnReply { at, ts, outcome, acks, quorum: self.quorum() })
+        let Acknowledged { acks, quorum } = acknowledged;
+        Ok(TxnReply { at, ts, outcome, acks, quorum })
     }
 
     /// Takes a client's write through the log, until it is acknowledged by as many voters as it must be.
@@ -167,11 +169,11 @@ impl Replica {
         };
         let at = self.at(index)?;
         let outcome = accepted(outcome, &at)?;
-        let acks = self.acknowledged(index.max(applied.index), deadline).await?;
+        let acknowledged = self.acknowledged(index.max(applied.index), deadline).await?;
         if let Some(budget) = self.budget() {
             budget.note(self.published());
         }
-        Ok(Done { at, ts, outcome, acks })
+        Ok(Done { at, ts, outcome, acknowledged })
     }
 
     /// The position of an entry that was applied, or of the state as it is if there was none.
