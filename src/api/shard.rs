@@ -293,8 +293,9 @@ impl Shard {
 
     /// Waits a moment for another leader, unless that is in vain: whether to ask again.
     async fn may_ask_again(&self, deadline: Deadline) -> bool {
+        // An attempt at the last moment would leave a write's fate open that nobody could have taken.
         // A condemned replica will not answer later either; its process waits for those under way.
-        if deadline.left() <= LEADER_PATIENCE || self.way.replica.is_condemned() {
+        if deadline.left() <= 2 * LEADER_PATIENCE || self.way.replica.is_condemned() {
             return false;
         }
         let changed = self.way.replica.leadership_changed();
