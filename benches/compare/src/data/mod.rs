@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::data::growth::Grown;
 pub(crate) use crate::data::options::DataArgs;
-use crate::data::packing::Packed;
+use crate::data::packing::{Packed, Taken};
 use crate::data::report::Results;
 use crate::data::restart::{Restart, Stored};
 use crate::data::stalls::Window;
@@ -48,7 +48,7 @@ use crate::target::{Site, Target};
 pub(crate) enum Part {
     /// Restarts, memory and disk, beside etcd's
     Restart,
-    /// The size of snapshots
+    /// The size of snapshots, and of all files from one to the next
     Size,
     /// The latency of puts during snapshots and catch-ups
     P99,
@@ -84,6 +84,8 @@ pub(crate) struct Findings {
     stored: Vec<Stored>,
     restarts: Vec<Restart>,
     packed: Vec<Packed>,
+    /// A replica's files from one snapshot to the next, all keys written again and again.
+    taken: Vec<Taken>,
     /// Puts per second in the windows.
     rate: Option<u64>,
     windows: Vec<Window>,

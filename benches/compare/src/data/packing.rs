@@ -1,4 +1,9 @@
-//! How large a snapshot is, against the bytes of the keys and values in it, and what writing it costs.
+//! How large a snapshot is, against the bytes of the keys and values in it, and what writing it costs; and what snapshot and
+//! log take of the disk together, from one snapshot to the next.
+//!
+//! The log grows until the next snapshot, and while that is written there are two: one look says little. So a replica's
+//! files are looked at again and again while puts go on, all of them of keys that are there, from one snapshot of all replicas
+//! to the next.
 
 use std::time::Duration;
 
@@ -8,10 +13,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::data::cluster::{ASK, Cluster, Far, LOOK, PATIENCE, fill, until};
+use crate::data::disk::usage;
 use crate::data::values::Values;
 use crate::data::{DataPlan, Findings};
 use crate::run::show;
-use crate::target::Site;
+use crate::target::{Site, sage};
 
 /// One snapshot.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +41,18 @@ impl Packed {
     pub(super) fn percent(&self) -> f64 {
         super::goals::percent(self.snapshot_bytes, self.raw_bytes)
     }
+}
+
+/// How often files are looked at.
+const OFTEN: Duration = Duration::from_millis(100);
+
+/// What a replica's files took of the disk at one time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Taken {
+    pub(super) snapshot_bytes: u64,
+    pub(super) wal_bytes: u64,
+    /// With all else.
+    pub(super) bytes: u64,
 }
 
 /// Measures it for records like those of a user table, and for text that nothing packs.
@@ -84,6 +102,39 @@ pub(super) async fn run(
             packed.cpu_s
         ))?;
         found.packed.push(packed);
+        if values == plan.text() {
+            found.taken = cycle(&mut cluster, plan, stop).await?;
+        }
     }
     Ok(())
+}
+
+/// Looks at the files of one replica from one snapshot to the next.
+async fn cycle(
+    cluster: &mut Cluster,
+    plan: &DataPlan,
+    stop: &CancellationToken,
+) -> Result<Vec<Taken>> {
+    cluster.provoke(Far::Done, &plan.settings, stop).await?;
+    let data = cluster.fleet.directory(&sage::name(1, 0))?;
+    let over = stop.child_token();
+    let looking = async {
+        let mut taken = Vec::new();
+        while !over.is_cancelled() {
+            let files = usage(&data)?;
+            let of = |name: &str| files.get(name).map_or(0, |usage| usage.allocated);
+            let bytes = files.values().map(|usage| usage.allocated).sum();
+            taken.push(Taken { snapshot_bytes: of("snapshot"), wal_bytes: of("wal"), bytes });
+            sleep(OFTEN).await;
+        }
+        anyhow::Ok(taken)
+    };
+    let writing = async {
+        let next = cluster.provoke(Far::Done, &plan.settings, stop).await;
+        over.cancel();
+        next
+    };
+    let (taken, next) = tokio::join!(looking, writing);
+    next?;
+    taken
 }

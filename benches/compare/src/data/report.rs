@@ -10,13 +10,17 @@ use serde::Serialize;
 use crate::data::disk::Usage;
 use crate::data::goals::{Figures, Judged, judge, log_growth, mb, per_key};
 use crate::data::growth::Grown;
+use crate::data::packing::Taken;
 use crate::data::restart::{End, Restart, Store, Stored};
-use crate::data::stalls::{During, Window};
+use crate::data::stalls::{CLIENTS, During, Window};
 use crate::data::values::Values;
 use crate::data::{DataPlan, Findings, write};
 use crate::machine::Machine;
 use crate::report::{put, where_it_ran};
 use crate::stats::median;
+
+/// Some of the bytes that a replica's files take.
+type Of = fn(&Taken) -> u64;
 
 /// Everything that is known in the end.
 #[derive(Debug, Serialize)]
@@ -95,6 +99,8 @@ impl Findings {
         }
         let json = self.packed.iter().find(|one| one.values == Values::Json);
         Figures {
+            // What it takes from one snapshot to the next says more than where it was when all keys were there.
+            disk_bytes_per_key: self.taken(|one| one.bytes).or(of_member.disk_bytes_per_key),
             lz4_percent: json.map(super::packing::Packed::percent),
             snapshot_p99_ratio: self.p99_ratio(During::Snapshot),
             catch_up_p99_ratio: self.p99_ratio(During::CatchUp),
@@ -104,13 +110,16 @@ impl Findings {
         }
     }
 
-    fn p99(&self, during: During) -> Option<f64> {
-        let windows = self.windows.iter().filter(|window| window.during == during);
-        middle(windows.map(|window| window.report.total.p99_us))
+    /// What a replica's files take of the disk, for each key, while keys are written again and again.
+    fn taken(&self, of: Of) -> Option<f64> {
+        let keys = self.packed.first()?.keys;
+        middle(self.taken.iter().map(|one| per_key(of(one), keys)))
     }
 
+    /// The p99 of each window, divided by that of the one without before it.
     fn p99_ratio(&self, during: During) -> Option<f64> {
-        Some(self.p99(during)? / self.p99(During::Nothing)?)
+        let pairs = self.windows.windows(2).filter(|pair| pair[1].during == during);
+        middle(pairs.map(|pair| pair[1].report.total.p99_us / pair[0].report.total.p99_us))
     }
 
     fn runs_with(&self, keys: u64, workload: Workload) -> impl Iterator<Item = &Grown> {
@@ -148,6 +157,7 @@ impl Findings {
         self.restart_table(text);
         self.disk_table(text);
         self.packed_table(text);
+        self.taken_table(text);
         self.window_table(text);
         self.growth_table(text);
     }
@@ -196,7 +206,7 @@ impl Findings {
         if self.stored.is_empty() {
             return;
         }
-        text.push_str("\n## Disk, of one replica\n\n");
+        text.push_str("\n## Disk, of one replica, when all keys were written once\n\n");
         text.push_str("| store | files in | bytes per key, as long as they are | as the disk counts them |\n|---|---|--:|--:|\n");
         for stored in &self.stored {
             let of_all = ("all".to_owned(), total(stored));
@@ -240,28 +250,57 @@ impl Findings {
         }
     }
 
+    fn taken_table(&self, text: &mut String) {
+        let Some(keys) = self.packed.first().map(|one| one.keys) else { return };
+        if self.taken.is_empty() {
+            return;
+        }
+        text.push_str("\n## Disk, of one replica, from one snapshot to the next\n\n");
+        text.push_str("| files | bytes per key, median | lowest | highest |\n|---|--:|--:|--:|\n");
+        let kinds: [(&str, Of); 3] = [
+            ("snapshot", |one| one.snapshot_bytes),
+            ("log", |one| one.wal_bytes),
+            ("all", |one| one.bytes),
+        ];
+        for (name, of) in kinds {
+            let all = || self.taken.iter().map(|one| per_key(of(one), keys));
+            let median = self.taken(of).unwrap_or_default();
+            let (lowest, highest) =
+                (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
+            put(text, format_args!("| {name} | {median:.1} | {lowest:.1} | {highest:.1} |\n"));
+        }
+    }
+
     fn window_table(&self, text: &mut String) {
         let Some(rate) = self.rate.filter(|_| !self.windows.is_empty()) else { return };
-        put(text, format_args!("\n## Latency of puts, {rate} a second\n\n"));
-        text.push_str("| during | windows | seconds | p50 µs | p99 µs | lowest to highest | × without | CPUs | errors | not sent |\n");
-        text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+        put(
+            text,
+            format_args!("\n## Latency of puts, {rate} a second over {CLIENTS} connections\n\n"),
+        );
+        text.push_str("| during | windows | replicas that wrote | seconds | p50 µs | p99 µs | lowest to highest | × the one before | CPUs | errors | not sent |\n");
+        text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
         for during in [During::Nothing, During::Snapshot, During::CatchUp] {
             let all: Vec<&Window> =
                 self.windows.iter().filter(|one| one.during == during).collect();
             let of = |figure: fn(&Window) -> f64| middle(all.iter().map(|one| figure(one)));
             let Some(p99) = of(|one| one.report.total.p99_us) else { continue };
+            let ratio = match during {
+                During::Nothing => 1.0,
+                During::Snapshot | During::CatchUp => self.p99_ratio(during).unwrap_or_default(),
+            };
             let p99s = || all.iter().map(|one| one.report.total.p99_us);
             put(
                 text,
                 format_args!(
-                    "| {} | {} | {:.2} | {:.0} | {p99:.0} | {:.0} to {:.0} | {:.2} | {:.2} | {} | {} |\n",
+                    "| {} | {} | {} | {:.2} | {:.0} | {p99:.0} | {:.0} to {:.0} | {:.2} | {:.2} | {} | {} |\n",
                     during.name(),
                     all.len(),
+                    writers(&all),
                     of(|one| one.report.elapsed_s).unwrap_or_default(),
                     of(|one| one.report.total.p50_us).unwrap_or_default(),
                     p99s().fold(f64::INFINITY, f64::min),
                     p99s().fold(0.0, f64::max),
-                    self.p99_ratio(during).unwrap_or_default(),
+                    ratio,
                     of(|one| one.cpu_s / one.report.elapsed_s).unwrap_or_default(),
                     all.iter().map(|one| one.report.total.errors).sum::<u64>(),
                     all.iter().map(|one| one.report.not_sent).sum::<u64>()
@@ -294,6 +333,15 @@ impl Findings {
     }
 }
 
+/// How many replicas wrote snapshots in each of these windows, at least and at most.
+fn writers(windows: &[&Window]) -> String {
+    let writers = || windows.iter().map(|window| window.writers);
+    match (writers().min(), writers().max()) {
+        (Some(least), Some(most)) if most > 0 => format!("{least} to {most}"),
+        (_, _) => "–".into(),
+    }
+}
+
 /// The median, if there is any.
 fn middle(figures: impl Iterator<Item = f64>) -> Option<f64> {
     let figures: Vec<f64> = figures.collect();
@@ -306,4 +354,102 @@ fn total(stored: &Stored) -> Usage {
         allocated: sum.allocated + one.allocated,
     };
     stored.files.values().fold(Usage::default(), add)
+}
+
+#[cfg(test)]
+mod tests {
+    use sagedb::bench::{OperationReport, RunReport};
+
+    use super::*;
+    use crate::procfs::Resident;
+
+    fn window(during: During, p99_us: f64) -> Window {
+        let total = OperationReport {
+            operation: "all",
+            ops: 1000,
+            late_ops: 0,
+            ops_per_s: 1000.0,
+            not_found: 0,
+            errors: 0,
+            errors_by_kind: BTreeMap::new(),
+            mean_us: p99_us,
+            p50_us: p99_us,
+            p95_us: p99_us,
+            p99_us,
+            p999_us: p99_us,
+            max_us: p99_us,
+        };
+        let report = RunReport {
+            workload: Workload::Put,
+            elapsed_s: 1.0,
+            target_ops_per_s: Some(1000),
+            not_sent: 0,
+            connect_errors: BTreeMap::new(),
+            first_error: None,
+            operations: Vec::new(),
+            total,
+        };
+        Window { round: 1, during, writers: 0, cpu_s: 1.0, report }
+    }
+
+    fn grown(keys: u64, cpu_us_per_op: f64) -> Grown {
+        let (workload, ops_per_s, resident_bytes) = (Workload::Put, 1.0, 1);
+        Grown { keys, workload, round: 1, ops_per_s, cpu_us_per_op, resident_bytes }
+    }
+
+    fn restart(store: Store, ready_s: f64) -> Restart {
+        let resident = Resident { now: 250_000_000, peak: 260_000_000 };
+        Restart { store, round: 1, ended_by: End::Sigterm, ending_s: 0.1, ready_s, resident }
+    }
+
+    fn near(found: Option<f64>, wanted: f64) {
+        let found = found.expect("it was measured");
+        assert!((found - wanted).abs() < 1e-9, "{found}, not {wanted}");
+    }
+
+    #[test]
+    fn a_window_is_held_against_the_one_before_it() {
+        let windows = [
+            window(During::Nothing, 10.0),
+            window(During::Snapshot, 30.0),
+            window(During::Nothing, 100.0),
+            window(During::Snapshot, 400.0),
+            window(During::Nothing, 50.0),
+            window(During::CatchUp, 60.0),
+        ];
+        let found = Findings { windows: windows.into(), rate: Some(1), ..Findings::default() };
+        near(found.p99_ratio(During::Snapshot), 3.5);
+        near(found.p99_ratio(During::CatchUp), 1.2);
+        assert_eq!(Findings::default().p99_ratio(During::Snapshot), None);
+        let mut text = String::new();
+        found.tables(&mut text);
+        assert!(
+            text.contains("| a snapshot | 2 | – | 1.00 | 215 | 215 | 30 to 400 | 3.50 |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn growth_is_that_at_the_size_where_it_is_most() {
+        let found = [grown(1000, 10.0), grown(10_000, 20.0), grown(1_000_000, 22.0)];
+        let found = Findings { grown: found.into(), ..Findings::default() };
+        near(found.growth(Workload::Put), 1.5);
+        assert_eq!(found.growth(Workload::Get), None);
+        let only = Findings { grown: vec![grown(1000, 10.0)], ..Findings::default() };
+        assert_eq!(only.growth(Workload::Put), None, "nothing has grown");
+    }
+
+    #[test]
+    fn restarts_are_medians_of_each_store() {
+        let restarts = [1.0, 3.0, 2.0].map(|ready_s| restart(Store::Sage, ready_s));
+        let mut found = Findings { restarts: restarts.into(), ..Findings::default() };
+        found.restarts.push(restart(Store::Etcd, 9.0));
+        near(found.figures(Store::Sage).restart_s, 2.0);
+        near(found.figures(Store::Sage).resident_mb, 250.0);
+        near(found.figures(Store::Etcd).restart_s, 9.0);
+        let mut text = String::new();
+        found.tables(&mut text);
+        let row = "| sage | SIGTERM | 2.00 | 1.00 to 3.00 | 0.10 | 250 | 260 |";
+        assert!(text.contains(row), "{text}");
+    }
 }

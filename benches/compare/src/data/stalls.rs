@@ -2,8 +2,8 @@
 //! while neither happens.
 //!
 //! A window is measured from when the thing has begun until it is over and a little longer, so that what had to wait for it
-//! is in it. One without comes before each, in turns. All replicas write their snapshots at about the same time, since they
-//! have about the same log.
+//! is in it. One without comes before each, in turns. Replicas write their snapshots at about the same time, since they
+//! have about the same log; a window is over when none of them writes, so that there is nothing else in it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,9 @@ use crate::target::{Site, sage};
 
 /// Clients open their connections in this time, which counts in no window.
 const WARM: Duration = Duration::from_millis(250);
+/// As many connections that a put hardly ever waits for one, though each takes tens of milliseconds: what waits for
+/// its server is to be measured, not what waits for a client.
+pub(super) const CLIENTS: usize = 256;
 /// How much longer than what happens in it a window is.
 const BEHIND: Duration = Duration::from_millis(250);
 
@@ -31,7 +34,7 @@ const BEHIND: Duration = Duration::from_millis(250);
 pub(crate) enum During {
     /// Puts, and nothing else.
     Nothing,
-    /// All replicas write a snapshot.
+    /// Replicas write a snapshot, as long as any does.
     Snapshot,
     /// A follower starts and gets a snapshot.
     CatchUp,
@@ -53,6 +56,8 @@ pub(crate) struct Window {
     /// Counted from 1.
     pub(super) round: usize,
     pub(super) during: During,
+    /// How many replicas had written a snapshot when it ended; 0 where it is about something else.
+    pub(super) writers: usize,
     /// Time on the processor of all processes in it.
     pub(super) cpu_s: f64,
     pub(super) report: RunReport,
@@ -73,13 +78,19 @@ pub(super) async fn run(
         None => half_of_most(&mut cluster, plan, stop).await?,
     };
     found.rate = Some(rate);
-    let settings =
-        Settings { rate: Some(rate), warmup: WARM, duration: PATIENCE, ..plan.settings.clone() };
+    let settings = Settings {
+        rate: Some(rate),
+        clients: CLIENTS,
+        warmup: WARM,
+        duration: PATIENCE,
+        ..plan.settings.clone()
+    };
     let mut lab = Lab { cluster, settings, quiet: plan.settings.duration, stop };
     // The first window without comes behind a snapshot, as all others do.
     lab.cluster.provoke(Far::Done, &lab.settings, stop).await?;
-    for round in 1..=plan.rounds {
-        for during in [During::Snapshot, During::CatchUp] {
+    // Snapshots first: a replica that was started anew writes its own at other times than the others.
+    for during in [During::Snapshot, During::CatchUp] {
+        for round in 1..=plan.rounds {
             let without = lab.without(round).await?;
             found.windows.push(without);
             let with = match during {
@@ -143,9 +154,16 @@ impl Lab<'_> {
 
     async fn snapshot(&mut self, round: usize) -> Result<Window> {
         let next = self.cluster.provoke(Far::Begun, &self.settings, self.stop).await?;
-        let happens =
-            async |_: &mut Cluster| until(LOOK, "the end of all snapshots", || next.done()).await;
-        self.window((round, During::Snapshot), happens).await
+        let mut writers = None;
+        let happens = async |_: &mut Cluster| {
+            let written = || {
+                writers = next.written()?;
+                Ok(writers > Some(0))
+            };
+            until(LOOK, "the end of snapshots", written).await
+        };
+        let window = self.window((round, During::Snapshot), happens).await?;
+        Ok(Window { writers: writers.unwrap_or_default(), ..window })
     }
 
     /// Ends a follower, writes until the others have nothing of their logs left that it has, and starts it in the window.
@@ -216,6 +234,6 @@ impl Lab<'_> {
             total.errors,
             if is_behind(&report) { ", BEHIND" } else { "" }
         ))?;
-        Ok(Window { round, during, cpu_s, report })
+        Ok(Window { round, during, writers: 0, cpu_s, report })
     }
 }
