@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::ports::Ports;
@@ -15,6 +16,8 @@ use crate::procfs;
 
 /// How long a target may take until it serves.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a process may take to end when it is told to.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 /// How much of what a process printed is shown when it has ended.
@@ -31,6 +34,8 @@ pub(crate) struct Fleet {
 struct Server {
     launch: Launch,
     process: Process,
+    /// Whether it was told to end, and nobody shall wonder that it has.
+    away: bool,
 }
 
 impl Fleet {
@@ -63,13 +68,47 @@ impl Fleet {
             env: Vec::new(),
         };
         let process = begin(&launch)?;
-        self.processes.push(Server { launch, process });
+        self.processes.push(Server { launch, process, away: false });
         Ok(self.processes.len() - 1)
     }
 
-    /// The process identifiers.
+    /// Sends a signal to one and waits until it has ended.
+    pub(crate) async fn end(&mut self, at: usize, signal: Signal) -> Result<()> {
+        let Server { launch, process, away } = &mut self.processes[at];
+        *away = true;
+        process.signal(signal);
+        let start = Instant::now();
+        while process.ended().is_none() {
+            if start.elapsed() > END_TIMEOUT {
+                bail!("{} does not end in {END_TIMEOUT:?}", launch.name);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Starts one that has ended again, as it was started.
+    pub(crate) fn start_again(&mut self, at: usize) -> Result<()> {
+        let Server { launch, process, away } = &mut self.processes[at];
+        *process = begin(launch)?;
+        *away = false;
+        Ok(())
+    }
+
+    /// Whether one was not told to end.
+    pub(crate) fn is_running(&self, at: usize) -> bool {
+        !self.processes[at].away
+    }
+
+    /// The identifier of one process.
+    pub(crate) fn pid(&self, at: usize) -> u32 {
+        self.processes[at].process.child.id()
+    }
+
+    /// The identifiers of those that were not told to end.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        self.processes.iter().map(|server| server.process.child.id()).collect()
+        let running = self.processes.iter().filter(|server| !server.away);
+        running.map(|server| server.process.child.id()).collect()
     }
 
     /// Microseconds that all of them have been on a processor so far.
@@ -79,8 +118,8 @@ impl Fleet {
 
     /// Fails if one has ended, with the last that it said.
     pub(crate) fn check(&mut self) -> Result<()> {
-        for Server { launch, process } in &mut self.processes {
-            if let Some(status) = process.ended() {
+        for Server { launch, process, away } in &mut self.processes {
+            if let Some(status) = process.ended().filter(|_| !*away) {
                 let said = std::fs::read(launch.log()).unwrap_or_default();
                 let said = &said[said.len().saturating_sub(TAIL_BYTES)..];
                 let said = String::from_utf8_lossy(said).into_owned();

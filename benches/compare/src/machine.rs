@@ -1,5 +1,6 @@
 //! What ran where: the machine and the versions, for the reader of the results.
 
+use std::fmt;
 use std::fs;
 use std::num::NonZero;
 use std::path::Path;
@@ -35,11 +36,26 @@ impl Machine {
         Self {
             cpu: value_of(&read("/proc/cpuinfo"), "model name").unwrap_or("unknown").to_owned(),
             cores: cores(),
-            memory_mib: memory_mib(&read("/proc/meminfo")),
+            memory_mib: memory_mib(&read("/proc/meminfo"), "MemTotal"),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             load_before: load.join(" "),
         }
     }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cores, memory_mib, kernel, load_before } = self;
+        write!(
+            f,
+            "{cpu}, {cores} cores, {memory_mib} MiB, Linux {kernel}; load before: {load_before}"
+        )
+    }
+}
+
+/// Memory in MiB that processes can have without driving others out.
+pub(crate) fn available_mib() -> u64 {
+    memory_mib(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemAvailable")
 }
 
 /// Processors that this program may use.
@@ -53,8 +69,8 @@ fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     pairs.find(|(found, _)| found.trim() == name).map(|(_, value)| value.trim())
 }
 
-fn memory_mib(meminfo: &str) -> u64 {
-    let kib = value_of(meminfo, "MemTotal").and_then(|value| value.strip_suffix(" kB"));
+fn memory_mib(meminfo: &str, name: &str) -> u64 {
+    let kib = value_of(meminfo, name).and_then(|value| value.strip_suffix(" kB"));
     kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
@@ -88,9 +104,9 @@ mod tests {
         let text = "processor\t: 0\nmodel name\t: A CPU @ 2: fast\nmodel name\t: another\n";
         assert_eq!(value_of(text, "model name"), Some("A CPU @ 2: fast"));
         assert_eq!(value_of("", "model name"), None);
-        assert_eq!(memory_mib("MemTotal:       16384 kB\n"), 16);
+        assert_eq!(memory_mib("MemTotal:       16384 kB\n", "MemTotal"), 16);
         for odd in ["", "MemTotal:", "MemTotal: x kB", "MemTotal: -1 kB"] {
-            assert_eq!(memory_mib(odd), 0);
+            assert_eq!(memory_mib(odd, "MemTotal"), 0);
         }
         assert!(Machine::here().cores > 0);
     }

@@ -10,6 +10,8 @@
 //! the goals as ratios, reached or not), `throughput.svg` and `p99.svg`. `--help` lists the flags. What is measured and
 //! how to read it is in `docs/performance.md`.
 //!
+//! `compare data` measures what a million keys take: see `data/`.
+//!
 //! - `run` is the rounds, `target/` what is started, `connect/` how clients of each speak, `serve` the two
 //!   servers of our own;
 //! - `fleet` starts and ends processes, `procfs` reads their time and memory;
@@ -21,6 +23,7 @@
 
 mod chart;
 mod connect;
+mod data;
 mod fleet;
 mod goals;
 mod machine;
@@ -73,6 +76,10 @@ async fn run(command: Command) -> Result<()> {
     match command.other {
         Some(Other::ServeBare { port }) => serve::bare(port).await,
         Some(Other::ServeProxy { port, to }) => serve::proxy(port, to).await,
+        Some(Other::Data(args)) => {
+            let stop = CancellationToken::new();
+            until_interrupted(data::run(&args, &stop), &stop).await
+        }
         None => {
             let stop = CancellationToken::new();
             let compared = compare(&command.compare, &stop);

@@ -9,11 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sagedb::bench::Workload;
 use sagedb::types::units::{parse_bytes, parse_duration};
 
+use crate::data::DataArgs;
 use crate::machine::check_disk;
 use crate::run::{Plan, settings, show};
 use crate::target::Target;
 
-const ROUNDS_MAX: usize = 100;
+/// Of anything, at most.
+pub(crate) const ROUNDS_MAX: usize = 100;
 
 const EXAMPLE: &str = "\
 Example: everything, which takes about an hour; then a first look, in two minutes
@@ -37,6 +39,8 @@ pub(crate) struct Command {
 /// What else this program does.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Other {
+    /// Measure restarts, memory, disk, snapshots and growth with a million keys
+    Data(DataArgs),
     /// Serve a bare HTTP server that stores nothing
     #[command(hide = true)]
     ServeBare {
@@ -163,7 +167,7 @@ fn beside_this_program() -> Result<PathBuf> {
 }
 
 /// Each once, in the order in which it came first.
-fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
+pub(crate) fn distinct<T: Copy + PartialEq>(all: &[T]) -> Vec<T> {
     let mut once = Vec::with_capacity(all.len());
     for one in all {
         if !once.contains(one) {

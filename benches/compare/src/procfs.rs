@@ -1,8 +1,9 @@
-//! What the kernel says of processes: their time on the processor.
+//! What the kernel says of processes: their time on the processor, and their memory.
 //!
 //! The text of `/proc` comes from outside: what does not parse is an error that shows it.
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 
@@ -11,6 +12,32 @@ const MICROS_PER_SECOND: u64 = 1_000_000;
 pub(crate) fn cpu_us(pids: &[u32]) -> Result<u64> {
     let ticks = pids.iter().map(|pid| ticks(&read(*pid, "stat")?)).sum::<Result<u64>>()?;
     Ok(ticks * MICROS_PER_SECOND / rustix::param::clock_ticks_per_second().max(1))
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct Resident {
+    /// What it has just now: `VmRSS`.
+    #[serde(rename = "bytes")]
+    pub(crate) now: u64,
+    /// The most that it ever had: `VmHWM`.
+    #[serde(rename = "peak_bytes")]
+    pub(crate) peak: u64,
+}
+
+/// The memory of a process that is resident.
+pub(crate) fn resident(pid: u32) -> Result<Resident> {
+    let status = read(pid, "status")?;
+    Ok(Resident { now: bytes_of(&status, "VmRSS")?, peak: bytes_of(&status, "VmHWM")? })
+}
+
+/// The value of a line `name: 123 kB` of `/proc/<pid>/status`.
+fn bytes_of(status: &str, name: &str) -> Result<u64> {
+    let mut pairs = status.lines().filter_map(|line| line.split_once(':'));
+    let value = pairs.find(|(found, _)| *found == name).map(|(_, value)| value.trim());
+    let kib = value.and_then(|value| value.strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let kib = kib.with_context(|| format!("no {name} in {status:?}"))?;
+    kib.checked_mul(1024).with_context(|| format!("more memory than there is in {status:?}"))
 }
 
 fn read(pid: u32, file: &str) -> Result<String> {
@@ -65,8 +92,21 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_asked_for_its_time() {
+    fn memory_is_read_in_kibibytes() {
+        let status = "Name:\tsage\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        assert_eq!(bytes_of(status, "VmRSS").expect("it is there"), 1024 * 1024);
+        assert_eq!(bytes_of(status, "VmHWM").expect("it is there"), 2048 * 1024);
+        let most = u64::MAX;
+        for odd in ["", "VmRSS: x kB", "VmRSS: 1", "VmRSS: -1 kB", &format!("VmRSS: {most} kB")] {
+            assert!(bytes_of(odd, "VmRSS").is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn this_process_can_be_asked_for_its_time_and_memory() {
         let me = std::process::id();
+        let resident = resident(me).expect("it runs");
+        assert!(resident.now > 0 && resident.peak > 0, "{resident:?}");
         cpu_us(&[me, me]).expect("it runs");
         // No process has it: it is above the most that Linux gives.
         assert!(cpu_us(&[u32::MAX]).is_err());
@@ -76,6 +116,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text: String) {
             drop(ticks(&text));
+            drop(bytes_of(&text, "VmRSS"));
         }
     }
 }

@@ -97,15 +97,7 @@ impl<'a> Results<'a> {
         if !self.complete {
             text.push_str("**Ended early: not all rounds are in it.**\n\n");
         }
-        put(
-            &mut text,
-            format_args!(
-                "{}, {} cores, {} MiB, Linux {}; load before: {}. ",
-                machine.cpu, machine.cores, machine.memory_mib, machine.kernel, machine.load_before
-            ),
-        );
-        let versions = self.versions.iter().map(|(name, version)| format!("{name}: {version}"));
-        put(&mut text, format_args!("{}.\n\n", versions.collect::<Vec<_>>().join("; ")));
+        text.push_str(&where_it_ran(machine, self.versions));
         put(
             &mut text,
             format_args!(
@@ -146,13 +138,19 @@ fn goal_line(goal: &Judged) -> String {
     )
 }
 
+/// The machine and the versions, as a paragraph.
+pub(crate) fn where_it_ran(machine: &Machine, versions: &BTreeMap<&'static str, String>) -> String {
+    let versions = versions.iter().map(|(name, version)| format!("{name}: {version}"));
+    format!("{machine}. {}.\n\n", versions.collect::<Vec<_>>().join("; "))
+}
+
 /// Adds to a text.
-fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(crate) fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("a string takes everything");
 }
 
 /// Writes a file of the results.
-fn write(directory: &Path, name: &str, text: &str) -> Result<()> {
+pub(crate) fn write(directory: &Path, name: &str, text: &str) -> Result<()> {
     let path = directory.join(name);
     std::fs::write(&path, text).with_context(|| path.display().to_string())
 }

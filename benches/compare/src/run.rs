@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use sagedb::bench::{Distribution, Progress, RunReport, Settings, Workload, load, measure};
+use sagedb::bench::{
+    Connect, Distribution, Progress, RunReport, Settings, Workload, load, measure,
+};
 use sagedb::types::limits::BENCH_THREADS_MAX;
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::AnyConnect;
 use crate::fleet::Fleet;
 use crate::stats::Case;
 use crate::target::{Running, Site, Target};
@@ -115,8 +116,8 @@ impl Plan {
 }
 
 /// Measures one workload, and the time on the processor that it takes the servers.
-pub(crate) async fn observe(
-    connect: &Arc<AnyConnect>,
+pub(crate) async fn observe<C: Connect>(
+    connect: &Arc<C>,
     settings: &Settings,
     workload: Workload,
     fleet: &mut Fleet,

@@ -14,21 +14,40 @@ const MEMBERS: usize = 3;
 
 /// Clients of the JSON gateway.
 pub(super) async fn json(fleet: &mut Fleet) -> Result<AnyConnect> {
-    Ok(AnyConnect::EtcdJson(EtcdJson { place: start(fleet).await? }))
+    Ok(AnyConnect::EtcdJson(EtcdJson { place: start(fleet).await?.leader }))
 }
 
 /// Clients over gRPC.
 pub(super) async fn grpc(fleet: &mut Fleet) -> Result<AnyConnect> {
-    Ok(AnyConnect::EtcdGrpc(EtcdGrpc::new(&start(fleet).await?)?))
+    to(&start(fleet).await?.leader)
 }
 
-/// Starts a cluster and waits for a leader that all members know; where clients reach it.
-async fn start(fleet: &mut Fleet) -> Result<String> {
+/// Clients' connections over gRPC to one member.
+pub(crate) fn to(place: &str) -> Result<AnyConnect> {
+    Ok(AnyConnect::EtcdGrpc(EtcdGrpc::new(place)?))
+}
+
+/// Where the servers are.
+pub(crate) struct Places {
+    /// All members, in the order of their processes.
+    pub(crate) members: Vec<String>,
+    /// The one that leads.
+    pub(crate) leader: String,
+}
+
+/// The name of a member and of its data directory.
+pub(crate) fn name(at: usize) -> String {
+    format!("m{at}")
+}
+
+/// Starts a cluster and waits for a leader that all members know. Members are the first processes of the fleet.
+pub(crate) async fn start(fleet: &mut Fleet) -> Result<Places> {
     let ports: Vec<(u16, u16)> = (0..MEMBERS).map(|_| (fleet.port(), fleet.port())).collect();
-    let member = |(at, (_, peer)): (usize, &(u16, u16))| format!("m{at}=http://{}", place(*peer));
+    let member =
+        |(at, (_, peer)): (usize, &(u16, u16))| format!("{}=http://{}", name(at), place(*peer));
     let cluster: Vec<String> = ports.iter().enumerate().map(member).collect();
     for (at, (client, peer)) in ports.iter().enumerate() {
-        let name = format!("m{at}");
+        let name = name(at);
         let (client, peer) = (place(*client), place(*peer));
         let mut args = words(&format!(
             "--name {name} --listen-client-urls http://{client} --advertise-client-urls http://{client} \
@@ -39,8 +58,21 @@ async fn start(fleet: &mut Fleet) -> Result<String> {
         args.extend(["--data-dir".into(), fleet.directory(&name)?.display().to_string()]);
         fleet.start(&name, Path::new("etcd"), args)?;
     }
-    let clients: Vec<String> = ports.iter().map(|(client, _)| place(*client)).collect();
-    fleet.until("a leader of etcd", async || leader(&clients).await).await
+    let members: Vec<String> = ports.iter().map(|(client, _)| place(*client)).collect();
+    let leader = fleet.until("a leader of etcd", async || leader(&members).await).await?;
+    Ok(Places { members, leader })
+}
+
+/// Whether a member says that it can read and write.
+pub(crate) async fn healthy(place: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Health {
+        health: String,
+    }
+    let (status, body) = Http1::open(place).await?.get("/health").await?;
+    let health = serde_json::from_slice::<Health>(&body).is_ok_and(|body| body.health == "true");
+    ensure!(status.is_success() && health, "{status} {}", String::from_utf8_lossy(&body));
+    Ok(())
 }
 
 /// What a member says of itself. The gateway writes 64-bit numbers as text.

@@ -1,6 +1,6 @@
 //! What is compared: each target is started anew for its turn, and is the only one that runs while it is measured.
 
-mod etcd;
+pub(crate) mod etcd;
 mod http;
 mod redis;
 pub(crate) mod sage;

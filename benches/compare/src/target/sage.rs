@@ -43,6 +43,11 @@ pub(crate) fn to(place: &str) -> Result<AnyConnect> {
     Ok(AnyConnect::Http(http))
 }
 
+/// The name of a replica, counted from 0, of a group, counted from 1; and of its data directory.
+pub(crate) fn name(group: usize, at: usize) -> String {
+    format!("g{group}-r{}", at + 1)
+}
+
 /// Starts `groups` groups with these further flags and a coordinator, and waits until all say that they serve. Replicas are the first
 /// processes of the fleet.
 pub(crate) async fn start(
@@ -55,7 +60,7 @@ pub(crate) async fn start(
     for group in 1..=groups {
         let ports: Vec<u16> = (0..REPLICAS).map(|_| fleet.port()).collect();
         for (at, port) in ports.iter().enumerate() {
-            let name = format!("g{group}-r{}", at + 1);
+            let name = name(group, at);
             let others = ports.iter().filter(|other| *other != port);
             let others: Vec<String> = others.map(|other| url(*other)).collect();
             let data = fleet.directory(&name)?.display().to_string();
