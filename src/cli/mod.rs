@@ -142,7 +142,11 @@ fn start(cli: Cli) -> anyhow::Result<Ending> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     // As a task: the thread that waits here would be woken for whatever the future itself waits for.
     let work = async { tokio::spawn(carry_out(cli.command)).await };
-    runtime.context("the runtime does not start")?.block_on(work)?
+    let ended = runtime.context("the runtime does not start")?.block_on(work);
+    ended.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(error.into()),
+    })
 }
 
 async fn carry_out(command: Command) -> anyhow::Result<Ending> {

@@ -59,8 +59,11 @@ pub(super) fn mismatch(error: &ClientError, output: Format) -> anyhow::Result<En
                 ClientError::Api { version, .. } => *version,
                 _ => None,
             };
-            let code = Code::VersionMismatch.as_str();
-            print_json(&serde_json::json!({"ok": false, "code": code, "version": version}))?;
+            let mut body = serde_json::json!({"ok": false, "code": Code::VersionMismatch.as_str()});
+            if let Some(version) = version {
+                body["version"] = version.into();
+            }
+            print_json(&body)?;
         }
         Format::Text => complain(&format!("{error}; nothing was changed")),
     }

@@ -35,11 +35,12 @@ impl Replica {
         index: Index,
         deadline: Deadline,
     ) -> Result<Acknowledged, Error> {
-        let voters = self.voters();
-        let majority = majority(voters.len());
-        let quorum = majority.max(self.options().quorum);
         let mut metrics = self.raft().data_metrics();
         loop {
+            // They may change while it waits.
+            let voters = self.voters();
+            let majority = majority(voters.len());
+            let quorum = majority.max(self.options().quorum);
             let known = {
                 let metrics = metrics.borrow_and_update();
                 metrics

@@ -151,7 +151,7 @@ impl Replica {
         self.freshness().lag_ms()
     }
 
-    /// As [`Replica::confirm`], without a round if a majority has granted a lease: while that
+    /// As [`Replica::confirm_in_a_round`], without a round if a majority has granted a lease: while that
     /// holds nobody else can be elected, so nobody else has acknowledged anything.
     async fn confirm_by_lease(&self, deadline: Deadline) -> Result<(), Error> {
         self.lease().want();
@@ -159,7 +159,7 @@ impl Replica {
         // its followers may elect at once. It has no lease to offer while it waits for its quorum.
         if self.holds_lease() {
             // Boxed, as it is large, and every write would carry room for it.
-            let by_lease = Box::pin(self.confirm(ReadPolicy::LeaseRead, deadline));
+            let by_lease = Box::pin(self.confirm_by(ReadPolicy::LeaseRead, deadline));
             if by_lease.await.is_ok() {
                 return Ok(());
             }
@@ -175,23 +175,23 @@ impl Replica {
         leads && self.lease().valid(&vote, metrics.membership_config.get_joint_config())
     }
 
-    /// Returns once the published state holds everything that was committed when this was called.
-    pub(in crate::raft) async fn confirm(
+    /// As [`Replica::confirm_in_a_round`], by the lease.
+    async fn confirm_by(&self, policy: ReadPolicy, deadline: Deadline) -> Result<(), Error> {
+        let index = self.read_log_index(policy, deadline).await?;
+        self.until_applied(index, deadline).await
+    }
+
+    /// Up to where a state must be applied that is not older than this call, if this replica leads.
+    pub(in crate::raft) async fn read_log_index(
         &self,
         policy: ReadPolicy,
         deadline: Deadline,
-    ) -> Result<(), Error> {
+    ) -> Result<Index, Error> {
         let late = || Error::unavailable("no quorum confirmed the leader in time");
-        let confirmed = async {
-            let linearizer = self
-                .raft()
-                .get_read_linearizer(policy)
-                .await
-                .map_err(|error| self.refused(error))?;
-            linearizer.await_ready(self.raft()).await.map_err(|error| self.stopped(&error))
-        };
+        let confirmed = self.raft().get_read_log_id(policy);
         let confirmed = tokio::time::timeout_at(deadline.instant().into(), confirmed).await;
-        confirmed.map_err(|_| late())?.map(|_| ())
+        let (id, _) = confirmed.map_err(|_| late())?.map_err(|error| self.refused(error))?;
+        Ok(id.index())
     }
 
     fn refused(&self, error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> Error {

@@ -206,8 +206,15 @@ impl Replica {
 
     /// Begins the tasks beside Raft.
     fn begin(&self, proposed: mpsc::Receiver<Proposal>, waiting: mpsc::Receiver<Waiter>) {
-        self.spawn(proposals::run(self.0.raft.clone(), proposed));
-        self.spawn(rounds::run(self.clone(), waiting));
+        let raft = self.0.raft.clone();
+        let hand_over = move |command, responder| {
+            let raft = raft.clone();
+            async move { raft.client_write_ff(command, Some(responder)).await.is_ok() }
+        };
+        self.spawn(proposals::run(proposed, hand_over));
+        let (replica, patience) = (self.clone(), 2 * self.options().timing.election_timeout_max);
+        let round = move |deadline| replica.clone().round(deadline);
+        self.spawn(rounds::run(waiting, patience, round));
         if self.voters() == [self.0.member.node] {
             self.0.raft.runtime_config().elect(true); // It owes nobody anything.
         } else if self.0.bound_until.is_some() {
@@ -281,6 +288,18 @@ impl Replica {
             biased;
             error = self.0.wal.failed() => format!("the log can't be written: {error}"),
             reason = self.raft_failed() => reason,
+            () = self.abandoned() => self.end_of_raft("a task that takes requests to raft has ended"),
+        }
+    }
+
+    /// Ends when nobody takes writes or reads to Raft any more, though nobody has said that they should stop.
+    async fn abandoned(&self) {
+        tokio::select! {
+            () = self.0.proposals.closed() => {}
+            () = self.0.rounds.closed() => {}
+        }
+        if self.0.stopping.is_cancelled() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -288,9 +307,14 @@ impl Replica {
         // They change seldom, and end when Raft does; all metrics together change with each write.
         let mut metrics = self.0.raft.server_metrics();
         while metrics.changed().await.is_ok() {}
+        self.end_of_raft("raft has ended")
+    }
+
+    /// Why Raft has ended, or this if it does not say.
+    fn end_of_raft(&self, otherwise: &str) -> String {
         match &self.0.raft.metrics().borrow_watched().running_state {
             Err(fatal) => fatal.to_string(),
-            Ok(()) => "raft has ended".into(),
+            Ok(()) => otherwise.into(),
         }
     }
 

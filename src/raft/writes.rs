@@ -47,6 +47,19 @@ pub(in crate::raft) struct Answer<T> {
     room: Option<Room>,
 }
 
+impl<T> Answer<T> {
+    /// One that holds this room, and where it is heard.
+    pub(in crate::raft) fn new(room: Option<Room>) -> (Self, oneshot::Receiver<T>) {
+        let (to, heard) = oneshot::channel();
+        (Self { to, room }, heard)
+    }
+
+    /// Whether anybody still waits for it.
+    pub(in crate::raft) fn is_awaited(&self) -> bool {
+        !self.to.is_closed()
+    }
+}
+
 impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Answer<T> {
     fn on_complete(self, result: T) {
         // First, so that whoever hears of his write can have its room.
@@ -85,14 +98,19 @@ impl Replica {
         let ts = self.clock().now_ms();
         let early = planted::bug(Bug::AckMinority);
         let deadline = if early { deadline.at_most(planted::PATIENCE) } else { deadline };
-        let stopped = || Error::outcome_unknown("the replica stopped meanwhile");
+        let until = deadline.instant().into();
+        let place = tokio::time::timeout_at(until, self.proposals().reserve()).await;
+        let full = |_| Error::Overloaded { queue: "the queue of writes".into() };
+        let place =
+            place.map_err(full)?.map_err(|_| Error::unavailable("the replica is stopping"))?;
+        // From here on its fate may be unknown.
+        let (answer, heard) = Answer::new(room);
+        place.send((Command { ts, action }, answer));
         let write = async {
-            let (to, answered) = oneshot::channel();
-            let proposal = (Command { ts, action }, Answer { to, room });
-            self.proposals().send(proposal).await.map_err(|_| stopped())?;
-            answered.await.map_err(|_| stopped())?.map_err(|error| self.write_failed(error))
+            let stopped = |_| Error::outcome_unknown("the replica stopped meanwhile");
+            heard.await.map_err(stopped)?.map_err(|error| self.write_failed(error))
         };
-        match tokio::time::timeout_at(deadline.instant().into(), write).await {
+        match tokio::time::timeout_at(until, write).await {
             // What a wrong state makes of a command says nothing about what the others make of it.
             Ok(Ok(_)) if self.is_condemned() => {
                 Err(Error::outcome_unknown("the replica was condemned meanwhile"))
@@ -196,8 +214,15 @@ impl Replica {
             _ => None,
         };
         let Some(outcome) = recall(&self.published().load()) else { return Ok(None) };
-        // As a read: only the leader may say it, of a state that is committed.
-        self.prepare(Consistency::Linearizable, deadline).await?;
+        // As a read: only the leader may say it, of a state that is committed. If that can't be had, it has
+        // taken effect all the same.
+        let confirmed = self.prepare(Consistency::Linearizable, deadline).await;
+        confirmed.map_err(|error| match error {
+            Error::Unavailable { .. } | Error::NotLeader { leader: None } => {
+                Error::outcome_unknown(format!("it was taken before, and now: {error}"))
+            }
+            error => error,
+        })?;
         self.trusted()?;
         Ok(Some(Applied { index: 0, ts: 0, outcome }))
     }

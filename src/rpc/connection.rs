@@ -26,7 +26,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Payloads from this length on are written from where they are instead of copied, in bytes.
 const COPY_BYTES_MAX: usize = 16 * 1024;
 /// How often a queue is left to grow before it is emptied, at most.
-const GATHER_MAX: usize = 8;
+const GATHER_MAX: usize = 4;
 
 /// Splits a connection into its two directions.
 pub(super) fn split(io: impl Io) -> (FrameReader, FrameWriter) {
