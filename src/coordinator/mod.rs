@@ -38,7 +38,7 @@ mod claiming;
 mod delete_span;
 mod keeper;
 mod peers;
-mod ring;
+pub mod ring;
 mod roster;
 mod routing;
 mod scan;

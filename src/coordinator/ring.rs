@@ -11,7 +11,7 @@ use crate::types::topology::Topology;
 
 /// The owner of every point. Groups are numbered as they were given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::coordinator) struct Ring {
+pub struct Ring {
     /// By token, each token once; never empty.
     points: Vec<Point>,
 }
@@ -27,7 +27,7 @@ impl Ring {
     ///
     /// # Panics
     /// Without a name or without tokens: nobody would own anything. A checked topology has both.
-    pub(in crate::coordinator) fn new<S: AsRef<str>>(names: &[S], vnodes: u32) -> Self {
+    pub fn new<S: AsRef<str>>(names: &[S], vnodes: u32) -> Self {
         let tokens = |(group, name): (usize, &S)| {
             let name = name.as_ref().to_owned();
             (0..vnodes).map(move |vnode| Point { token: Token::of_vnode(&name, vnode), group })
@@ -49,13 +49,13 @@ impl Ring {
     }
 
     /// Which group owns `token`. Takes O(log n) for n tokens.
-    pub(in crate::coordinator) fn owner(&self, token: Token) -> usize {
+    pub fn owner(&self, token: Token) -> usize {
         let at = self.points.partition_point(|point| point.token < token);
         self.points.get(at).unwrap_or(&self.points[0]).group
     }
 
     /// What `group` owns, by upper end, neighbours merged.
-    pub(in crate::coordinator) fn ranges_of(&self, group: usize) -> Vec<HashRange> {
+    pub fn ranges_of(&self, group: usize) -> Vec<HashRange> {
         if self.points.iter().all(|point| point.group == group) {
             let end = self.points[0].token;
             return vec![HashRange { after: end, upto: end }];

@@ -47,7 +47,6 @@ use tokio::sync::oneshot;
 use crate::planted::{self, Bug};
 use crate::store::disk::Disk;
 use crate::store::wal::cache::keep_until;
-use crate::store::wal::record::RecordRef;
 use crate::store::wal::shared::{Change, Inner, Request, Shared, Status};
 use crate::types::ids::{Index, LogId, NodeId, Vote};
 use crate::types::limits::{WAL_CACHE_BYTES_MAX, WAL_RECORD_BYTES_MAX};
@@ -56,6 +55,8 @@ use crate::types::log::Entry;
 pub use crate::store::wal::error::WalError;
 pub use crate::store::wal::inspect::{Inspection, Piece, Pieces};
 pub use crate::store::wal::record::Record;
+#[doc(hidden)] // For benches/micro/.
+pub use crate::store::wal::record::{BatchBuilder, RecordRef};
 pub use crate::store::wal::recovery::Why;
 pub use crate::store::wal::scrub::Scrubbed;
 

@@ -125,7 +125,7 @@ pub(super) enum RecordError {
 
 /// A record to be written.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum RecordRef<'a> {
+pub enum RecordRef<'a> {
     /// See [`Record::Entry`].
     Entry(&'a Entry),
     /// See [`Record::Vote`].
@@ -140,7 +140,10 @@ pub(super) enum RecordRef<'a> {
 
 impl RecordRef<'_> {
     /// Appends the encoded record to `buffer`; the bytes of its body.
-    pub(super) fn encode(&self, buffer: &mut Vec<u8>) -> usize {
+    ///
+    /// # Panics
+    /// If that is 4 GiB or more: nothing that long is ever made.
+    pub fn encode(&self, buffer: &mut Vec<u8>) -> usize {
         let start = buffer.len();
         buffer.extend([0; RECORD_HEADER_BYTES]);
         buffer[start + 4] = match self {
@@ -232,11 +235,17 @@ pub(super) fn entries_left_by(records: Records<'_>) -> Result<Vec<(Entry, usize)
 
 /// A batch in the making: room for its header, then records.
 #[derive(Debug)]
-pub(super) struct BatchBuilder(Vec<u8>);
+pub struct BatchBuilder(Vec<u8>);
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl BatchBuilder {
     /// An empty batch.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self(vec![0; BATCH_HEADER_BYTES])
     }
 
@@ -251,7 +260,7 @@ impl BatchBuilder {
     }
 
     /// Adds encoded records.
-    pub(super) fn push(&mut self, records: &[u8]) {
+    pub fn push(&mut self, records: &[u8]) {
         self.0.extend_from_slice(records);
     }
 
@@ -259,7 +268,7 @@ impl BatchBuilder {
     ///
     /// # Panics
     /// If it is longer than a reader accepts.
-    pub(super) fn seal(&mut self, sequence: u64, identity: u64) -> &[u8] {
+    pub fn seal(&mut self, sequence: u64, identity: u64) -> &[u8] {
         let records = self.records_len();
         assert!(records <= RECORDS_BYTES_MAX, "batch {sequence} has {records} bytes of records");
         let field = u32::try_from(records).expect("checked above");
@@ -273,7 +282,7 @@ impl BatchBuilder {
     }
 
     /// Makes it empty again and gives back what an extraordinary batch took.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.0.truncate(BATCH_HEADER_BYTES);
         self.0.shrink_to(2 * WAL_BATCH_BYTES);
     }
