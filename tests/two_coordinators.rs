@@ -37,7 +37,7 @@ impl Ring {
     }
 
     fn owner(&self, key: &str) -> &str {
-        let token = Token::of_key(&Key::new(key.to_string()).expect("a key"));
+        let token = Token::of_key(&Key::new(key).expect("a key"));
         let after = self.0.range(token..).next();
         after.or_else(|| self.0.iter().next()).expect("the ring has tokens").1
     }

@@ -49,7 +49,7 @@ impl Query {
     /// The key, which must be there.
     pub(super) fn key(&self) -> Result<Key, Error> {
         let bytes = self.bytes(KEY).ok_or(Error::MissingKey)?;
-        Ok(Key::new(bytes.to_vec())?)
+        Ok(Key::new(bytes)?)
     }
 
     /// When the request must have ended, from now on.

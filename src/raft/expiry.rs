@@ -79,7 +79,7 @@ mod tests {
 
     async fn put_for(replica: &Replica, key: &str, ttl_ms: u64) -> TimestampMs {
         let write = Write::PutFor { value: Value::text("v"), ttl_ms };
-        let key = Key::new(key.to_owned()).expect("a key");
+        let key = Key::new(key).expect("a key");
         let write = KeyWrite { key, condition: None, write };
         let KvReply::Written(written) = call(replica, write.into()).await else { panic!("a read") };
         written.expires.expect("it ends")
@@ -96,7 +96,7 @@ mod tests {
     }
 
     async fn has(replica: &Replica, key: &str) -> bool {
-        let key = Key::new(key.to_owned()).expect("a key");
+        let key = Key::new(key).expect("a key");
         match call(replica, KvRequest::get(key, Consistency::Linearizable)).await {
             KvReply::Read(read) => read.item.is_some(),
             KvReply::Written(_) | KvReply::Txn(_) => panic!("not a read"),

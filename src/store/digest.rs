@@ -127,7 +127,7 @@ mod tests {
     use crate::types::value::Value;
 
     fn key(text: &str) -> Key {
-        Key::new(text.to_owned()).unwrap()
+        Key::new(text).unwrap()
     }
 
     fn item(value: Value, ts: u64, version: u64) -> Item {

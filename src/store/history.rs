@@ -120,7 +120,7 @@ mod tests {
     fn event(key: &str, version: u64) -> Event {
         let value = Value::text("v");
         let change = Change::Put { value, expires: None };
-        Event { key: Key::new(key.to_owned()).expect("a key"), change, ts: 0, version }
+        Event { key: Key::new(key).expect("a key"), change, ts: 0, version }
     }
 
     /// All that a window tells from a place on, call by call.

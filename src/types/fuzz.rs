@@ -217,7 +217,7 @@ fn requests() -> Vec<Request> {
 
 /// Where a search for cursors begins: texts, and what the bytes of one are before they are text.
 pub(crate) fn cursor_seeds() -> Vec<Vec<u8>> {
-    let last = |text: &str| Cursor::new(QUERY, Key::new(text.to_owned()).expect("a key")).text();
+    let last = |text: &str| Cursor::new(QUERY, Key::new(text).expect("a key")).text();
     let texts = [last("k"), last("{user:1}/größe"), last(&"long".repeat(40))];
     let bytes = texts.iter().map(|text| BASE64_URL_SAFE_NO_PAD.decode(text).expect("our alphabet"));
     let bytes: Vec<_> = bytes.collect();

@@ -89,7 +89,7 @@ impl Span {
         let close = open + self.from[open..].iter().position(|byte| *byte == b'}')?;
         let begins = Self::of_prefix(&self.from[..=close]);
         let all_begin_so = self.clone().within(begins) == *self;
-        let key = Key::new(self.from.slice(..=close)).ok();
+        let key = Key::new(&self.from[..=close]).ok();
         key.filter(|key| all_begin_so && key.hash_part().len() == close - open - 1)
     }
 
@@ -287,7 +287,7 @@ mod tests {
     use crate::types::hash::Token;
 
     fn key(text: &str) -> Key {
-        Key::new(text.to_owned()).expect("a key")
+        Key::new(text).expect("a key")
     }
 
     fn holds(span: &Span, key: &[u8]) -> bool {

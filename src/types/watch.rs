@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_its_span() {
-        let key = |text: &str| Key::new(text.to_owned()).expect("a key");
+        let key = |text: &str| Key::new(text).expect("a key");
         for filter in
             [Filter::Key(key("ab")), Filter::Prefix("ab".into()), Filter::Prefix(String::new())]
         {

@@ -56,7 +56,7 @@ impl Lists {
         let index = list.next;
         for (part, key) in (0..).zip(keys) {
             let change = Change::Put { value: Value::text("v"), expires: None };
-            let key = Key::new((*key).to_owned()).expect("a key");
+            let key = Key::new(*key).expect("a key");
             let version = group as u64 * PER_GROUP + index * 100 + u64::from(part);
             let event = Event { key, change, ts: 0, version };
             list.events.push((Place { index, part }, event));

@@ -130,7 +130,7 @@ async fn keys_are_listed_a_page_at_a_time_or_all_in_one_stream() {
 }
 
 fn key(text: &str) -> Key {
-    Key::new(text.to_owned()).expect("a key")
+    Key::new(text).expect("a key")
 }
 
 fn put_op(at: &str, value: Value) -> Op {

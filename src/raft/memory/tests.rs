@@ -173,7 +173,7 @@ async fn a_put_that_nobody_waits_for_keeps_its_room_until_it_is_applied() {
     replica.form().await.expect("it forms");
     let deadline = || Deadline::after(Duration::from_secs(10));
     let put = |text: &str, len| {
-        let key = Key::new(text.to_owned()).expect("a key");
+        let key = Key::new(text).expect("a key");
         replica.write(Action::Put { key, value: value(len) }, deadline())
     };
     put("first", 10).await.expect("there is room");

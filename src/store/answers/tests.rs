@@ -109,7 +109,7 @@ fn the_newest_keys_are_remembered_whatever_the_time_is() {
 /// If this fails, retries of writes that were made before would be taken for other writes.
 #[test]
 fn a_write_is_known_again_for_ever() {
-    let key = Key::new("order:7".to_owned()).expect("a key");
+    let key = Key::new("order:7").expect("a key");
     let write = KeyWrite {
         key,
         condition: Some(Condition::Version(vec![1, 300])),

@@ -56,7 +56,7 @@ pub(super) fn claim(cluster: u64, epoch: u64, range: &str) -> Claim {
 }
 
 fn key_write(words: &[&str]) -> KeyWrite {
-    let key = |text: &str| Key::new(text.to_owned()).unwrap();
+    let key = |text: &str| Key::new(text).unwrap();
     let (condition, write) = match *words {
         ["if", condition, ref write @ ..] => (Some(condition), write),
         _ => (None, words),
@@ -98,7 +98,7 @@ fn operations(words: &[&str]) -> Vec<Op> {
     let ops = words.split(|word| *word == ";").filter(|words| !words.is_empty());
     ops.map(|words| {
         if let ["get", at] = *words {
-            return Op::Get { key: Key::new(at.to_owned()).unwrap() };
+            return Op::Get { key: Key::new(at).unwrap() };
         }
         let KeyWrite { key, write, .. } = key_write(words);
         Op::Write { key, write }
@@ -116,7 +116,7 @@ fn compare_of(words: &[&str]) -> Compare {
             None => Holds::Value(Value::text(what)),
         },
     };
-    Compare { key: Key::new(at.to_owned()).unwrap(), holds }
+    Compare { key: Key::new(at).unwrap(), holds }
 }
 
 /// `<session>.<slot>.<number>`
@@ -267,7 +267,7 @@ fn run_command(state: &mut State, line: &str, out: &mut String) {
         ["state"] => show_state(state, out),
         ["later", minutes] => state.clock += minutes.parse::<u64>().unwrap() * 60_000,
         ["read", key] => {
-            let read = match state.read(&Key::new(key.to_owned()).unwrap()) {
+            let read = match state.read(&Key::new(key).unwrap()) {
                 Ok(Some(item)) => show_item(item),
                 Ok(None) => "not found".into(),
                 Err(wrong_shard) => wrong_shard.to_string(),

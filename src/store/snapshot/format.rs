@@ -461,9 +461,9 @@ pub(super) fn next_record(raw: &mut &[u8]) -> Result<Option<Record>, FormatError
         0 => None,
         _ => Some(u64::from_le_bytes(take(raw)?)),
     };
-    // Copies: a slice would keep its whole block alive for as long as the key lives.
-    let key = Bytes::copy_from_slice(take_slice(raw, usize::from(key_len))?);
+    let key = take_slice(raw, usize::from(key_len))?;
     let key = Key::new(key).map_err(|error| FormatError::Malformed(error.to_string()))?;
+    // A copy: a slice would keep its whole block alive for as long as the value lives.
     let data = Bytes::copy_from_slice(take_slice(raw, value_len as usize)?);
     let value = Value { kind: value_kind, data };
     Ok(Some(Record::Item(key, Item { value, ts, version, expires })))

@@ -175,7 +175,7 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
     let key = IdempotencyKey::new("8e03978e").expect("a key");
     full.answers.keys.keep(&key, 7, answer, full.clock);
     for (key, value) in [("a", "1"), ("b", "{\"x\":1}"), ("key", &"text ".repeat(20))] {
-        let key = Key::new(key.to_owned()).expect("a key");
+        let key = Key::new(key).expect("a key");
         let item =
             Item { value: Value::text(value), ts: 1_755_248_123_456, version: 3, expires: None };
         full.insert(&key, item.clone());

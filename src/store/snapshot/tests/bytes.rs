@@ -155,7 +155,7 @@ impl Forge {
 fn record(key: &str, version: u64) -> Vec<u8> {
     let item = Item { value: Value::text("v"), ts: 1, version, expires: None };
     let mut raw = vec![];
-    push_record(&mut raw, &Key::new(key.to_owned()).unwrap(), &item);
+    push_record(&mut raw, &Key::new(key).unwrap(), &item);
     raw
 }
 

@@ -32,7 +32,7 @@ fn states() -> impl Strategy<Value = State> {
 }
 
 fn put(state: &mut State, key: &str, value: Vec<u8>) {
-    let (key, value) = (Key::new(key.to_owned()).unwrap(), Value::bytes(value));
+    let (key, value) = (Key::new(key).unwrap(), Value::bytes(value));
     let item = Item { value, ts: 1_755_248_123_456, version: 3, expires: None };
     assert!(state.insert(&key, item).is_none());
 }
