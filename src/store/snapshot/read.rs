@@ -4,6 +4,7 @@
 //! included. Refuses lengths that the rest of the file can't justify before it reserves memory
 //! for them.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use crate::store::answers::Remembered;
@@ -14,6 +15,11 @@ use crate::store::snapshot::format::{
 use crate::store::state::{State, size_of};
 use crate::types::item::Item;
 use crate::types::key::Key;
+
+/// How many items wait for their turn while a file is read. The map splits a full leaf in the middle, so
+/// that rising keys leave each half full; so every second key comes later than its neighbours,
+/// when the leaf they are in is split off, and fills it.
+const HELD_BACK: usize = 32;
 
 /// Why a file can't be read as a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -43,15 +49,31 @@ pub(super) fn read_header(file: impl Read, len: u64) -> Result<Header, ReadError
 pub(super) fn read_state(file: impl Read, len: u64) -> Result<State, ReadError> {
     let mut state = State::default();
     let mut refused = Ok(());
+    let mut odd = VecDeque::with_capacity(HELD_BACK);
+    let mut is_odd = false;
     visit(file, len, |part| match part {
         Part::Header(header, _) => state = header.to_state(),
-        Part::Record(key, item) => drop(state.insert(&key, item)),
+        Part::Record(key, item) => {
+            is_odd = !is_odd;
+            let next = if is_odd {
+                odd.push_back((key, item));
+                if odd.len() > HELD_BACK { odd.pop_front() } else { None }
+            } else {
+                Some((key, item))
+            };
+            if let Some((key, item)) = next {
+                state.insert(&key, item);
+            }
+        }
         Part::Remembered(thing) => {
             let restored = state.answers.restore(thing);
             refused = refused.and(restored);
         }
     })?;
     refused.map_err(|reason| FormatError::Malformed(reason.into()))?;
+    for (key, item) in odd {
+        state.insert(&key, item);
+    }
     Ok(state)
 }
 

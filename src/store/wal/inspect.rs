@@ -168,6 +168,7 @@ pub(super) fn inspect(
     mut visit: impl FnMut(Record),
 ) -> Result<Inspection, WalError> {
     let mut recovery = Recovery::new(0);
+    let mut bytes = Vec::new();
     let mut found = Inspection {
         node: None,
         segments: 0,
@@ -182,7 +183,7 @@ pub(super) fn inspect(
         behind: Vec::new(),
     };
     for (number, path) in segment::list(disk, dir)? {
-        let bytes = read_file(disk, &path, WAL_SEGMENT_BYTES_MAX)?;
+        read_file(disk, &path, WAL_SEGMENT_BYTES_MAX, &mut bytes)?;
         found.segments += 1;
         found.bytes += bytes.len() as u64;
         if found.damage.is_some() {

@@ -73,8 +73,9 @@ fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), Wa
     let damaged = |damage| WalError::damaged(&kind.dir, damage);
     let mut recovery = Recovery::new(cache_bytes_max);
     let mut segments = Segments::new();
+    let mut bytes = Vec::new();
     for (number, path) in segment::list(&*kind.disk, &kind.dir)? {
-        let bytes = read_file(&*kind.disk, &path, WAL_SEGMENT_BYTES_MAX)?;
+        read_file(&*kind.disk, &path, WAL_SEGMENT_BYTES_MAX, &mut bytes)?;
         let header = decode_header(&path, &bytes)?;
         if let Some(header) = header.filter(|header| header.node != kind.node) {
             return Err(WalError::OtherNode { segment: path, found: header.node, node: kind.node });
@@ -88,12 +89,20 @@ fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), Wa
     Ok((recovery.finish(synced).map_err(damaged)?, segments))
 }
 
-/// The first `bytes_max` bytes of the file.
-pub(super) fn read_file(disk: &dyn Disk, path: &Path, bytes_max: u64) -> Result<Vec<u8>, WalError> {
-    let file = FileStream::new(at(path, disk.open(path, Open::Read))?);
-    let mut bytes = Vec::new();
-    at(path, file.take(bytes_max).read_to_end(&mut bytes))?;
-    Ok(bytes)
+/// Reads the first `bytes_max` bytes of the file into `bytes`, replacing what it holds. Takes no more memory than
+/// they need: what a process once had stays with it.
+pub(super) fn read_file(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes_max: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<(), WalError> {
+    let file = at(path, disk.open(path, Open::Read))?;
+    let size = at(path, file.size())?.min(bytes_max);
+    bytes.clear();
+    bytes.reserve_exact(usize::try_from(size).unwrap_or(usize::MAX));
+    at(path, FileStream::new(file).take(bytes_max).read_to_end(bytes))?;
+    Ok(())
 }
 
 /// The header at the start of `bytes`; `None` if it is bad.
@@ -155,8 +164,9 @@ fn settle(
 /// Who wrote the log in `dir`; see [`crate::store::wal::Wal::written_by`].
 pub(super) fn written_by(disk: &dyn Disk, dir: &Path) -> Result<Option<NodeId>, WalError> {
     let mut newest: Option<PathBuf> = None;
+    let mut bytes = Vec::new();
     for (_, path) in segment::list(disk, dir)?.into_iter().rev() {
-        let bytes = read_file(disk, &path, START)?;
+        read_file(disk, &path, START, &mut bytes)?;
         if let Some(header) = decode_header(&path, &bytes)? {
             return Ok(Some(header.node));
         }
