@@ -7,6 +7,7 @@
 
 mod http;
 mod open_files;
+mod unparsed;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::common::http::{Answer, FORM, JSON};
+use crate::common::http_suite::raw_http::{Connection, head};
 use crate::common::http_suite::{Face, Subject, every_promise};
 use crate::common::until::SOON;
 use crate::common::world::World;
@@ -101,5 +102,42 @@ async fn what_is_not_http_is_ended_and_harms_nobody() {
         }
         put(&world, url, (FORM, b"v")).await.expect(200);
         world.http.get(url, "k").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_refused_in_json() {
+    let mut world = World::new().await;
+    let group = world.started("group", 1, &[]).await;
+    let url = group.url();
+    let names: Vec<String> = (0..200).map(|number| format!("x-{number}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    let cases = [
+        (head(url, "GET", &format!("/kv?key={}", "k".repeat(65_600)), &[]), 414, "uri_too_long"),
+        (head(url, "GET", "/health", &many), 431, "headers_too_large"),
+        (head(url, "PUT", "/kv?key=k", &[("content-length", "many")]), 400, "bad_request"),
+        ("GET /health HTTP/9.9\r\n".to_owned(), 400, "bad_request"),
+        ("\u{16}\u{3} a TLS hello\r\n".to_owned(), 400, "bad_request"),
+    ];
+    let good = format!("{}\r\n", head(url, "GET", "/health", &[]));
+    for (request, status, code) in cases {
+        // Alone, behind a request that was answered, and together with one.
+        for (answered, with) in [(false, ""), (true, ""), (true, &good)] {
+            let mut connection = Connection::open(url).await;
+            if answered {
+                connection.send(good.as_bytes()).await;
+                assert_eq!(connection.answer(false).await.status, 200);
+            }
+            connection.send(format!("{with}{request}\r\n").as_bytes()).await;
+            if !with.is_empty() {
+                assert_eq!(connection.answer(false).await.status, 200);
+            }
+            let refused = connection.answer(false).await;
+            assert_eq!(refused.status, status, "{refused:?}");
+            assert_eq!(refused.json()["code"], code, "{refused:?}");
+            assert_eq!(refused.json()["outcome"], "not_applied", "{refused:?}");
+            assert!(refused.json()["error"].as_str().is_some_and(|text| !text.is_empty()));
+            assert_eq!(refused.header("connection"), Some("close"), "{refused:?}");
+        }
     }
 }

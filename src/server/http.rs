@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use crate::server::unparsed::{Answered, Turn, Worded};
 use crate::types::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEADERS_TIMEOUT, HTTP_BUFFER_BYTES_MAX,
     SLOW_READER_MAX,
@@ -106,14 +107,16 @@ async fn serve(
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "could not set TCP_NODELAY");
     }
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request));
+    let turn = Turn::default();
+    let routers = turn.clone();
+    let service = service_fn(move |request| answer(router.clone(), routers.clone(), request));
     let mut socket = TimeoutStream::new(socket);
     socket.set_write_timeout(Some(SLOW_READER_MAX));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_TIMEOUT)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(Box::pin(socket)), service)
+        .serve_connection(TokioIo::new(Worded::new(Box::pin(socket), turn)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -130,9 +133,12 @@ async fn serve(
 
 async fn answer(
     mut router: Router,
+    turn: Turn,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    Service::call(&mut router, request.map(Body::new)).await
+) -> Result<Response<Answered>, Infallible> {
+    turn.of_router();
+    let response = Service::call(&mut router, request.map(Body::new)).await?;
+    Ok(turn.answered(response))
 }
 
 #[cfg(test)]

@@ -54,9 +54,11 @@ codes! {
     KeyTooLarge = "key_too_large", 413, "a key or a bound of keys is too long";
     ValueTooLarge = "value_too_large", 413, "the value or the body is too long";
     AnswerTooLarge = "answer_too_large", 413, "what is read is too long for one answer";
+    UriTooLong = "uri_too_long", 414, "the target of the request is too long";
     WrongShard = "wrong_shard", 421, "a replica was asked for a key that its group does not own; `epoch` beside it";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "the idempotency key was used for another write";
     UpgradeRequired = "upgrade_required", 426, "the path is for other processes of the cluster, which speak another protocol";
+    HeadersTooLarge = "headers_too_large", 431, "the headers of the request are too long or too many";
     Unavailable = "unavailable", 503, "nothing can be done now; the request was not taken";
     NoLeader = "no_leader", 503, "the group has no leader now; the request was not taken";
     Overloaded = "overloaded", 503, "a queue is full; the request was not taken";

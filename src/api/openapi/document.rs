@@ -30,8 +30,7 @@ use crate::types::txn_body::{BatchBody, TxnBody};
 /// What stands above it all.
 const ABOUT: &str = "A sharded, Raft-replicated key-value store. Every path with `GET` has `HEAD` too. A parameter \
     or header that an operation does not have is refused with `400`, never ignored; an unknown path is answered \
-    `404 not_found`, an unknown method `405 method_not_allowed`. What is no HTTP, or too long a line or too many headers for it, is refused without a body \
-    (`400`, `414`, `431`). An answer to a write other than `2xx` or `504` means \
+    `404 not_found`, an unknown method `405 method_not_allowed`. An answer to a write other than `2xx` or `504` means \
     that it has not been and never will be applied.";
 
 /// The document of a process that serves these.

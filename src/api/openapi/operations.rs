@@ -91,15 +91,21 @@ const PLAIN: Operation = Operation {
     headers: &[],
     sent: Sent::Nothing,
     answers: &[],
-    codes: &[QUERY],
+    codes: &[REQUEST],
 };
 
 const fn answer(says: &'static str, body: Body, headers: &'static [&'static str]) -> Answer {
     Answer { status: 200, says, body, headers }
 }
 
-/// Of everything that reads its query.
-const QUERY: &[Code] = &[Code::InvalidParameter, Code::InvalidUtf8, Code::BadRequest];
+/// Of everything: what is wrong with the request as such.
+const REQUEST: &[Code] = &[
+    Code::InvalidParameter,
+    Code::InvalidUtf8,
+    Code::BadRequest,
+    Code::UriTooLong,
+    Code::HeadersTooLarge,
+];
 /// Of everything about one key; `wrong_shard` comes from replicas only.
 const KEYED: &[Code] = &[Code::MissingKey, Code::KeyTooLarge, Code::WrongShard];
 /// Of everything about a part of the keys.
@@ -160,7 +166,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 headers: &[HEADER_INDEX, HEADER_LAG],
             },
         ],
-        codes: &[QUERY, KEYED, SERVING],
+        codes: &[REQUEST, KEYED, SERVING],
         ..PLAIN
     },
     Operation {
@@ -175,7 +181,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         headers: OF_WRITES,
         sent: Sent::Value,
         answers: &[answer("it is on the disks of a majority", Body::Json("WriteBody"), WRITTEN)],
-        codes: &[QUERY, KEYED, VALUED, CONDITIONAL, NAMED, SERVING, WRITING, GROWING],
+        codes: &[REQUEST, KEYED, VALUED, CONDITIONAL, NAMED, SERVING, WRITING, GROWING],
     },
     Operation {
         method: Method::Delete,
@@ -187,7 +193,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: accepted::ONE_KEY,
         headers: OF_WRITES,
         answers: &[answer("there is no value", Body::Json("WriteBody"), &[HEADER_INDEX])],
-        codes: &[QUERY, KEYED, CONDITIONAL, NAMED, SERVING, WRITING, GROWING],
+        codes: &[REQUEST, KEYED, CONDITIONAL, NAMED, SERVING, WRITING, GROWING],
         ..PLAIN
     },
     Operation {
@@ -200,7 +206,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         query: accepted::LASTING,
         headers: OF_WRITES,
         answers: &[answer("it lasts that long from now on", Body::Json("WriteBody"), WRITTEN)],
-        codes: &[QUERY, KEYED, &[Code::KeyNotFound], CONDITIONAL, NAMED, SERVING, WRITING, GROWING],
+        codes: &[
+            REQUEST,
+            KEYED,
+            &[Code::KeyNotFound],
+            CONDITIONAL,
+            NAMED,
+            SERVING,
+            WRITING,
+            GROWING,
+        ],
         ..PLAIN
     },
     Operation {
@@ -214,7 +229,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         headers: OF_WRITES,
         answers: &[answer("`value` is what it comes to", Body::Json("WriteBody"), WRITTEN)],
         codes: &[
-            QUERY,
+            REQUEST,
             KEYED,
             &[Code::NotAnInteger],
             CONDITIONAL,
@@ -237,7 +252,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         sent: Sent::Json("TxnBody"),
         answers: &[answer("all of it took effect", Body::Json("TxnAnswer"), &[HEADER_INDEX])],
         codes: &[
-            QUERY,
+            REQUEST,
             VALUED,
             SEVERAL,
             &[Code::CrossShard, Code::KeyNotFound, Code::NotAnInteger],
@@ -262,7 +277,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Body::Json("BatchAnswer"),
             &[HEADER_INDEX],
         )],
-        codes: &[QUERY, VALUED, SEVERAL, NAMED, SERVING, WRITING, GROWING],
+        codes: &[REQUEST, VALUED, SEVERAL, NAMED, SERVING, WRITING, GROWING],
         ..PLAIN
     },
     Operation {
@@ -274,7 +289,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                `\"cursor\":null` says that there is no more.",
         query: accepted::GET_KEYS,
         answers: &[answer("a page", Body::Json("PageBody"), &[HEADER_INDEX, HEADER_LAG])],
-        codes: &[QUERY, SPANNING, SERVING],
+        codes: &[REQUEST, SPANNING, SERVING],
         ..PLAIN
     },
     Operation {
@@ -286,7 +301,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         more: "Not one change but many; after `504` it is safe to ask again.",
         query: accepted::DELETE_KEYS,
         answers: &[answer("they are gone", Body::Json("DeletedBody"), &[HEADER_INDEX])],
-        codes: &[QUERY, SPANNING, SERVING, WRITING],
+        codes: &[REQUEST, SPANNING, SERVING, WRITING],
         ..PLAIN
     },
     Operation {
@@ -296,7 +311,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Counts keys",
         query: accepted::COUNT,
         answers: &[answer("how many", Body::Json("CountBody"), &[HEADER_INDEX, HEADER_LAG])],
-        codes: &[QUERY, SPANNING, SERVING],
+        codes: &[REQUEST, SPANNING, SERVING],
         ..PLAIN
     },
     Operation {
@@ -315,7 +330,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             Body::Text(CONTENT_EVENTS),
             &[HEADER_INDEX],
         )],
-        codes: &[QUERY, KEYED, &[Code::Compacted], SERVING],
+        codes: &[REQUEST, KEYED, &[Code::Compacted], SERVING],
         ..PLAIN
     },
     Operation {
@@ -325,7 +340,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Says which group has a key",
         query: accepted::ONE_KEY,
         answers: &[answer("its group", Body::Json("RouteBody"), &[])],
-        codes: &[QUERY, &[Code::MissingKey, Code::KeyTooLarge], SERVING],
+        codes: &[REQUEST, &[Code::MissingKey, Code::KeyTooLarge], SERVING],
         ..PLAIN
     },
     Operation {
@@ -334,7 +349,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         tag: PROCESS,
         summary: "Shows the topology, and what every replica says of itself",
         answers: &[answer("the cluster", Body::Json("ClusterBody"), &[])],
-        codes: &[QUERY, SERVING],
+        codes: &[REQUEST, SERVING],
         ..PLAIN
     },
     Operation {
@@ -384,7 +399,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         summary: "Gives numbers to Prometheus",
         query: accepted::NONE,
         answers: &[answer("the numbers", Body::Text(CONTENT_METRICS), &[])],
-        codes: &[QUERY, &[Code::Unavailable]],
+        codes: &[REQUEST, &[Code::Unavailable]],
         ..PLAIN
     },
     Operation {
