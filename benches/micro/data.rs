@@ -88,7 +88,7 @@ pub(crate) fn state(count: usize, value: fn(u64) -> Value) -> (State, Vec<u64>) 
     let urls = nodes.map(|node| (node, format!("http://10.0.0.{}:4101", node.0))).into();
     let membership = Membership { voters: vec![nodes.into()], urls };
     let mut state = State {
-        membership: StoredMembership { id: None, membership },
+        membership: StoredMembership { id: None, membership }.into(),
         claim: Some(Arc::new(claim)),
         confirmed: true,
         ..State::default()

@@ -22,6 +22,7 @@ use crate::store::disk::OpenFile;
 use crate::store::snapshot::{Received, Snapshot, Snapshots};
 use crate::types::ids::Vote;
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::types::log::StoredMembership;
 use crate::types::peer::{SnapshotHeader, SnapshotReply};
 
 /// The most chunks that wait for the disk.
@@ -39,7 +40,7 @@ pub(in crate::raft) async fn send(
     let header = SnapshotHeader {
         vote,
         last: snapshot.last,
-        membership: snapshot.membership.clone(),
+        membership: StoredMembership::clone(&snapshot.membership),
         bytes: snapshot.bytes,
     };
     sender.send(frame(&header)).await?;
@@ -121,7 +122,7 @@ impl Receiving {
         drop(chunks);
         let file = writing.await.map_err(io::Error::other)??;
         let state = &file.state;
-        if state.applied != header.last || state.membership != header.membership {
+        if state.applied != header.last || *state.membership != header.membership {
             return Err(io::Error::other("the snapshot is not the one that was announced"));
         }
         Ok(file)

@@ -55,7 +55,7 @@ pub fn apply(state: &mut State, entry: &Entry) -> Outcome {
         Payload::Blank => Outcome::Done,
         Payload::Membership(membership) => {
             let membership = membership.clone();
-            state.membership = StoredMembership { id: Some(entry.id), membership };
+            state.membership = Arc::new(StoredMembership { id: Some(entry.id), membership });
             Outcome::Done
         }
         Payload::Command(command) => {

@@ -122,7 +122,7 @@ mod tests {
     use crate::store::apply::tests::history;
     use crate::types::hash::{HashRange, Token};
     use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, SessionId};
-    use crate::types::log::Membership;
+    use crate::types::log::{Membership, StoredMembership};
     use crate::types::topology::{Claim, Group, Topology};
     use crate::types::value::Value;
 
@@ -208,8 +208,10 @@ mod tests {
         assert_eq!((VERSION, of_state(&state).to_string().as_str()), (3, "4a9ffcfb2837fbcc"));
         let voters = vec![[NodeId(1), NodeId(2)].into()];
         let urls = [(NodeId(1), "http://a".into()), (NodeId(3), "http://b".into())].into();
-        state.membership.id = Some(LogId { term: 300, leader: NodeId(1), index: 5 });
-        state.membership.membership = Membership { voters, urls };
+        state.membership = Arc::new(StoredMembership {
+            id: Some(LogId { term: 300, leader: NodeId(1), index: 5 }),
+            membership: Membership { voters, urls },
+        });
         state.group = Some((GroupId(7), "name".into()));
         state.claim = Some(Arc::new(Claim {
             topology: Topology {
@@ -247,7 +249,8 @@ mod tests {
             let owned = HashRange { after: Token(1 << 62), upto: Token(1 << 63) };
             let claim = Some(Arc::new(Claim { topology, owned: vec![owned; 100] }));
             let mut state = State { claim, ..State::default() };
-            state.membership.membership.urls = (1..).map(NodeId).zip(urls).collect();
+            Arc::make_mut(&mut state.membership).membership.urls =
+                (1..).map(NodeId).zip(urls).collect();
             let start = std::time::Instant::now();
             for _ in 0..TIMES {
                 std::hint::black_box(of_state(&state));
@@ -278,7 +281,7 @@ mod tests {
             |state| state.version_floor += 1,
             |state| state.clock += 1,
             |state| state.answers.sessions.open(SessionId(9), 0),
-            |state| state.membership.membership.voters.push([NodeId(1)].into()),
+            |state| Arc::make_mut(&mut state.membership).membership.voters.push([NodeId(1)].into()),
         ];
         for (at, change) in changes.iter().enumerate() {
             let mut other = same.clone();

@@ -40,7 +40,7 @@ pub struct State {
     /// The last entry applied.
     pub applied: Option<LogId>,
     /// The membership in force.
-    pub membership: StoredMembership,
+    pub membership: Arc<StoredMembership>,
     /// The group's identity and name, once founded.
     pub group: Option<(GroupId, Arc<str>)>,
     /// The ring the group is part of.

@@ -183,7 +183,7 @@ impl Codec {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) last: Option<LogId>,
-    pub(super) membership: StoredMembership,
+    pub(super) membership: Arc<StoredMembership>,
     pub(super) group: Option<(GroupId, Arc<str>)>,
     pub(super) claim: Option<Arc<Claim>>,
     pub(super) confirmed: bool,
@@ -198,7 +198,7 @@ pub(super) struct Header {
 #[derive(Deserialize)]
 struct HeaderOfItems {
     last: Option<LogId>,
-    membership: StoredMembership,
+    membership: Arc<StoredMembership>,
     group: Option<(GroupId, Arc<str>)>,
     claim: Option<Arc<Claim>>,
     confirmed: bool,

@@ -159,7 +159,7 @@ fn unpacked(codec: Codec, packed: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
     let mut full = State {
         applied: Some(fuzz::id(9)),
-        membership: fuzz::membership(),
+        membership: fuzz::membership().into(),
         group: Some((GroupId(7), "eu-1".into())),
         claim: Some(fuzz::claim().into()),
         confirmed: true,

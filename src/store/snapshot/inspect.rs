@@ -29,7 +29,7 @@ pub struct Head {
     /// The last entry in it.
     pub last: Option<LogId>,
     /// The membership as of that entry.
-    pub membership: StoredMembership,
+    pub membership: Arc<StoredMembership>,
     /// The group's identity and name.
     pub group: Option<(GroupId, Arc<str>)>,
     /// The ring the group is part of.

@@ -51,7 +51,7 @@ pub struct Snapshot {
     /// The last entry in it.
     pub last: Option<LogId>,
     /// The membership as of that entry.
-    pub membership: StoredMembership,
+    pub membership: Arc<StoredMembership>,
     /// The file's length.
     pub bytes: u64,
 }
