@@ -29,6 +29,7 @@ use crate::server::http::Http;
 use crate::store::check::check;
 use crate::store::datadir::set_aside;
 use crate::store::rejoins;
+use crate::store::snapshot::Codec;
 use crate::types::clock::{Clock, SystemClock};
 use crate::types::limits::{REJOIN_WINDOW, REJOINS_MAX, VALUE_BYTES_DEFAULT, VNODES_DEFAULT};
 
@@ -59,6 +60,8 @@ pub struct ShardOptions {
     pub election_timeout_max: Duration,
     /// A snapshot is taken after this many bytes of log.
     pub snapshot_log_bytes: u64,
+    /// How snapshots are packed.
+    pub snapshot_codec: Codec,
     /// Entries kept in the log behind the newest snapshot, for slow followers.
     pub keep_log_entries: u64,
     /// The most memory that keys and values may take, in bytes; unbounded without it.
@@ -386,6 +389,7 @@ fn dev_plan(options: &DevOptions) -> anyhow::Result<Vec<Vec<ShardOptions>>> {
         election_timeout_min: timing.election_timeout_min,
         election_timeout_max: timing.election_timeout_max,
         snapshot_log_bytes: crate::types::limits::SNAPSHOT_LOG_BYTES_DEFAULT,
+        snapshot_codec: Codec::default(),
         keep_log_entries: crate::types::limits::KEEP_LOG_ENTRIES_DEFAULT,
         max_memory: options.max_memory,
         min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,
@@ -410,6 +414,7 @@ fn replica_options(options: &ShardOptions) -> ReplicaOptions {
             election_timeout_max: options.election_timeout_max,
         },
         snapshot_log_bytes: options.snapshot_log_bytes,
+        snapshot_codec: options.snapshot_codec,
         keep_log_entries: options.keep_log_entries,
         max_memory: options.max_memory,
         min_free_disk: options.min_free_disk,

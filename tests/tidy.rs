@@ -33,6 +33,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sled", &["store"]),
     ("imbl", &["store"]),
     ("lz4_flex", &["store"]),
+    ("zstd", &["store"]),
     ("sha2", &["types"]),
     ("twox_hash", &["store"]),
     ("reqwest", &["client", "rpc"]),

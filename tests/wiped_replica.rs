@@ -3,6 +3,8 @@
 
 use sagedb::types::http::Role;
 
+use crate::common::command::run;
+use crate::common::disk::files;
 use crate::common::load::Load;
 use crate::common::until::{SOON, until};
 use crate::common::world::World;
@@ -53,8 +55,18 @@ async fn a_leader_without_its_disk_rejoins_as_a_new_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_replica_gets_everything_also_when_the_log_is_purged() {
+    gets_a_snapshot("lz4", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_packed_with_zstd_is_read_as_any_other() {
+    gets_a_snapshot("zstd", &["--snapshot-codec", "zstd"]).await;
+}
+
+async fn gets_a_snapshot(codec: &str, flags: &[&str]) {
     let mut world = World::new().await;
-    let flags = ["--quorum", "2", "--snapshot-log-size", "65536", "--keep-log-entries", "50"];
+    let purging = ["--quorum", "2", "--snapshot-log-size", "65536", "--keep-log-entries", "50"];
+    let flags = [&purging, flags].concat();
     let mut group = world.started("group", 3, &flags).await;
     let load = Load::start("w", &group.urls(), 8);
     until("the log is purged", SOON, async || {
@@ -69,4 +81,14 @@ async fn a_wiped_replica_gets_everything_also_when_the_log_is_purged() {
     let status = group.until_caught_up(&world.http, victim).await;
     assert_eq!(status.role, Role::Follower);
     assert!(status.keys >= written.acked.len() as u64, "{status:?}");
+    group.kill();
+    for at in 0..3 {
+        let snapshot = files(&group.data(at), "snapshot", "snap").remove(0);
+        let dump = ["dump", "snapshot", snapshot.to_str().expect("text")];
+        let dumped = run(world.directory(), &dump).await;
+        assert!(dumped.stdout.contains(&format!(", codec {codec}\n")), "{dumped:?}");
+    }
+    group.start();
+    group.until_ready(&world.http).await;
+    written.verify(&world.http, group.url()).await;
 }

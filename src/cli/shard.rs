@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cli::{Ending, flags};
 use crate::server::{ShardOptions, run_shard};
+use crate::store::snapshot::Codec;
 use crate::types::limits::MEMBERS_MAX;
 use crate::types::units::{parse_bytes, parse_duration};
 
@@ -66,6 +67,9 @@ pub(super) struct ShardArgs {
     /// Take a snapshot after this much log
     #[arg(long, env = "SAGE_SNAPSHOT_LOG_SIZE", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
     snapshot_log_size: u64,
+    /// How snapshots are packed: zstd makes them smaller than lz4 and takes more work
+    #[arg(long, env = "SAGE_SNAPSHOT_CODEC", value_name = "CODEC", default_value = "lz4")]
+    snapshot_codec: SnapshotCodec,
     /// Keep this many entries of the log behind a snapshot, for slow followers
     #[arg(long, env = "SAGE_KEEP_LOG_ENTRIES", value_name = "N", default_value_t = 50_000)]
     keep_log_entries: u64,
@@ -82,6 +86,24 @@ pub(super) struct ShardArgs {
     /// Keep the newest changes, up to this size, for watchers that come again
     #[arg(long, env = "SAGE_WATCH_HISTORY", value_name = "SIZE", default_value = "32MiB", value_parser = parse_bytes)]
     watch_history: u64,
+}
+
+/// `--snapshot-codec`.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum SnapshotCodec {
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl From<SnapshotCodec> for Codec {
+    fn from(codec: SnapshotCodec) -> Self {
+        match codec {
+            SnapshotCodec::None => Self::None,
+            SnapshotCodec::Lz4 => Self::Lz4,
+            SnapshotCodec::Zstd => Self::Zstd,
+        }
+    }
 }
 
 impl ShardArgs {
@@ -130,6 +152,7 @@ impl ShardArgs {
             election_timeout_min: self.election_timeout_min,
             election_timeout_max: self.election_timeout_max,
             snapshot_log_bytes: self.snapshot_log_size,
+            snapshot_codec: self.snapshot_codec.into(),
             keep_log_entries: self.keep_log_entries,
             max_memory: flags::max_memory(self.max_memory)?,
             min_free_disk: self.min_free_disk,
@@ -203,6 +226,7 @@ mod tests {
             election_timeout_min: Duration::from_millis(500),
             election_timeout_max: Duration::from_secs(1),
             snapshot_log_bytes: 64 * 1024 * 1024,
+            snapshot_codec: Codec::Lz4,
             keep_log_entries: 50_000,
             max_memory: None,
             min_free_disk: crate::types::limits::MIN_FREE_DISK_DEFAULT,

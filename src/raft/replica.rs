@@ -42,7 +42,7 @@ use crate::rpc::Dialer;
 use crate::store::blocking::blocking;
 use crate::store::datadir::DataDir;
 use crate::store::meta::Meta;
-use crate::store::snapshot::Snapshots;
+use crate::store::snapshot::{Codec, Snapshots};
 use crate::store::wal::Wal;
 use crate::types::clock::Clock;
 use crate::types::deadline::Deadline;
@@ -72,6 +72,8 @@ pub struct ReplicaOptions {
     pub timing: Timing,
     /// Bytes of log after which a snapshot is taken.
     pub snapshot_log_bytes: u64,
+    /// How its snapshots are packed.
+    pub snapshot_codec: Codec,
     /// Entries kept in the log behind a snapshot, for followers that are a little behind.
     pub keep_log_entries: u64,
     /// The most memory that keys and values may take, in bytes; unbounded without it.
@@ -157,6 +159,7 @@ impl Replica {
             lease: Arc::clone(&lease),
             stall,
         };
+        let snapshots = snapshots.packed(options.snapshot_codec);
         let machine = StateMachine::new(state, snapshots.clone(), options.watch_history);
         let (published, record) = (machine.published(), machine.record());
         let watches = machine.watches();

@@ -25,6 +25,7 @@ use crate::store::disk::platters::{Loss, Platters};
 use crate::store::disk::simulated::Simulated;
 use crate::store::disk::{Disk, Open};
 use crate::store::meta::Meta;
+use crate::store::snapshot::Codec;
 use crate::types::clock::Clock;
 use crate::types::host::{self, Host};
 use crate::types::log::Entry;
@@ -322,6 +323,7 @@ fn options(place: Place, group: usize, peers: Vec<String>) -> ReplicaOptions {
         quorum: 1,
         timing: Timing::default(),
         snapshot_log_bytes: SNAPSHOT_LOG_BYTES,
+        snapshot_codec: Codec::default(),
         keep_log_entries: KEEP_LOG_ENTRIES,
         max_memory: None,
         min_free_disk: 0,

@@ -16,6 +16,7 @@ pub(in crate::raft) fn alone(data: &Path) -> ReplicaOptions {
         quorum: 1,
         timing: Timing::default(),
         snapshot_log_bytes: 1 << 20,
+        snapshot_codec: Codec::default(),
         keep_log_entries: 10,
         max_memory: None,
         min_free_disk: 0,

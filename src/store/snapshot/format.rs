@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::store::answers::Remembered;
+use crate::store::snapshot::codec::Codec;
 use crate::store::state::State;
 use crate::types::clock::TimestampMs;
 use crate::types::codec;
@@ -49,9 +50,6 @@ pub(super) const CHECKSUM_BYTES: usize = 4;
 const RECORD_HEAD_BYTES: usize = 23;
 /// Bytes more of one that says when its item is over.
 const EXPIRES_BYTES: usize = 8;
-/// LZ4 can't make more than this many bytes out of one.
-const LZ4_RATIO_MAX: usize = 255;
-
 /// Why bytes are no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormatError {
@@ -69,12 +67,8 @@ pub(super) enum FormatError {
     #[error("format {0} is newer than this version of sage reads (up to {FORMAT})")]
     NewerFormat(u16),
     /// Whole, but packed in a way that this version can't unpack.
-    #[error("codec {0}{name} is not supported by this version of sage", name = codec_name(*.0))]
+    #[error("codec {0} is not supported by this version of sage")]
     UnknownCodec(u8),
-}
-
-fn codec_name(byte: u8) -> &'static str {
-    if byte == 2 { " (zstd)" } else { "" }
 }
 
 impl FormatError {
@@ -109,73 +103,6 @@ impl Checksum {
     /// As it is written.
     pub(super) fn to_bytes(self) -> [u8; CHECKSUM_BYTES] {
         self.0.to_le_bytes()
-    }
-}
-
-/// How blocks are packed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Codec {
-    /// Not at all.
-    None = 0,
-    /// LZ4 blocks without a length in front.
-    Lz4 = 1,
-}
-
-impl Codec {
-    fn from_byte(byte: u8) -> Result<Self, FormatError> {
-        match byte {
-            0 => Ok(Self::None),
-            1 => Ok(Self::Lz4),
-            _ => Err(FormatError::UnknownCodec(byte)),
-        }
-    }
-
-    /// What people call it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Lz4 => "lz4",
-        }
-    }
-
-    /// Packs a block's records into `packed`, replacing what it holds.
-    pub(super) fn pack(self, raw: &[u8], packed: &mut Vec<u8>) {
-        packed.clear();
-        match self {
-            Self::None => packed.extend_from_slice(raw),
-            Self::Lz4 => {
-                packed.resize(lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-                let len = lz4_flex::block::compress_into(raw, packed);
-                packed.truncate(len.expect("there is room for the longest output"));
-            }
-        }
-    }
-
-    /// Unpacks a block of `head` into `raw`, replacing what it holds.
-    pub(super) fn unpack(
-        self,
-        head: BlockHead,
-        packed: &[u8],
-        raw: &mut Vec<u8>,
-    ) -> Result<(), FormatError> {
-        let raw_len = head.raw as usize;
-        raw.clear();
-        match self {
-            Self::None => raw.extend_from_slice(packed),
-            Self::Lz4 => {
-                let max = packed.len().saturating_mul(LZ4_RATIO_MAX) as u64;
-                bounded("a block", u64::from(head.raw), max)?;
-                raw.resize(raw_len, 0);
-                let len = lz4_flex::block::decompress_into(packed, raw)
-                    .map_err(|error| FormatError::Malformed(format!("a block: {error}")))?;
-                raw.truncate(len);
-            }
-        }
-        if raw.len() == raw_len {
-            return Ok(());
-        }
-        let reason = format!("a block of {raw_len} bytes unpacks to {}", raw.len());
-        Err(FormatError::Malformed(reason))
     }
 }
 

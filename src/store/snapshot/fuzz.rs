@@ -3,8 +3,9 @@
 //! Judges, beside what every decoder must keep to: a file with a flipped bit is refused; a state
 //! that was read can be asked and written, with each codec, and comes back the same.
 
+use crate::store::snapshot::codec::Codec;
 use crate::store::snapshot::format::{
-    BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer, Header,
+    BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, FOOTER_BYTES, Footer, Header,
     PREFIX_BYTES, Prefix, Record, next_record,
 };
 use crate::store::snapshot::{read, write};
@@ -51,7 +52,7 @@ fn file(bytes: &[u8], watch: Watch<'_>) -> bool {
     let other = bent(bytes).expect("a file has bytes");
     assert!(read::read_state(&other[..], len).is_err(), "a bit was flipped");
     ask(&state);
-    for codec in [Codec::None, Codec::Lz4] {
+    for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
         let mut written = Vec::new();
         write::write_state(&state, codec, &mut written).expect("a vector takes everything");
         let again = read::read_state(&written[..], written.len() as u64).expect("a file of ours");
@@ -151,6 +152,7 @@ fn unpacked(codec: Codec, packed: &[u8]) -> Option<Vec<u8>> {
     let raw = match codec {
         Codec::None => packed.to_vec(),
         Codec::Lz4 => lz4_flex::block::decompress(packed, MENDED_BYTES_MAX).ok()?,
+        Codec::Zstd => zstd::bulk::decompress(packed, MENDED_BYTES_MAX).ok()?,
     };
     (!raw.is_empty()).then_some(raw)
 }
@@ -193,6 +195,7 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
         file(&plain, Codec::Lz4),
         file(&full, Codec::None),
         file(&full, Codec::Lz4),
+        file(&full, Codec::Zstd),
     ]
 }
 

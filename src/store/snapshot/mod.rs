@@ -12,6 +12,7 @@
 //! `format` says what the bytes mean, `write` and `read` move them, `receive` takes in a file from
 //! another replica. The bytes are drawn in `docs/formats.md`.
 
+mod codec;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::planted::{self, Bug};
 use crate::store::disk::revocable::Revocable;
 use crate::store::disk::{self, Disk, FileStream, Open, OpenFile};
-use crate::store::snapshot::format::{Codec, FormatError};
+use crate::store::snapshot::format::FormatError;
 use crate::store::snapshot::read::ReadError;
 use crate::store::snapshot::temp::TempFile;
 use crate::store::snapshot::write::Paced;
@@ -36,6 +37,7 @@ use crate::store::state::State;
 use crate::types::ids::{Index, LogId, Term};
 use crate::types::log::StoredMembership;
 
+pub use crate::store::snapshot::codec::Codec;
 pub use crate::store::snapshot::inspect::{Head, Inspection, Part, inspect, show};
 pub use crate::store::snapshot::receive::{Incoming, Received};
 
@@ -120,6 +122,7 @@ impl SnapshotError {
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     shared: Arc<Shared>,
+    codec: Codec,
 }
 
 #[derive(Debug)]
@@ -156,7 +159,13 @@ impl Snapshots {
             changing: Mutex::new(()),
             newest: Mutex::new(newest),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), codec: Codec::default() })
+    }
+
+    /// The same, which packs what it writes in this way. What it reads may be packed in any.
+    #[must_use]
+    pub fn packed(self, codec: Codec) -> Self {
+        Self { codec, ..self }
     }
 
     /// The newest snapshot, if there is one. Does not touch the disk.
@@ -185,7 +194,7 @@ impl Snapshots {
         let io = |error| SnapshotError::io(temp.path(), error);
         let mut out = BufWriter::new(Paced::new(file));
         let state = if planted::bug(Bug::ShortSnapshot) { &short(state) } else { state };
-        write::write_state(state, Codec::Lz4, &mut out).map_err(io)?;
+        write::write_state(state, self.codec, &mut out).map_err(io)?;
         out.flush().map_err(io)?;
         let paced = out.into_inner().map_err(|error| io(error.into_error()))?;
         let file = paced.finish().map_err(io)?;

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use crate::store::answers::Remembered;
+use crate::store::snapshot::codec::Codec;
 use crate::store::snapshot::format::{
-    BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, Codec, FOOTER_BYTES, Footer,
-    FormatError, Header, PREFIX_BYTES, Prefix, Record, bounded, next_record,
+    BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, FOOTER_BYTES, Footer, FormatError,
+    Header, PREFIX_BYTES, Prefix, Record, bounded, next_record,
 };
 use crate::store::state::{State, size_of};
 use crate::types::item::Item;

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::store::disk::{FileStream, OpenFile};
+use crate::store::snapshot::codec::Codec;
 use crate::store::snapshot::format::{
-    BlockHead, Checksum, Codec, Footer, Header, push_record, push_remembered, record_len,
-    remembered_len,
+    BlockHead, Checksum, Footer, Header, push_record, push_remembered, record_len, remembered_len,
 };
 use crate::store::state::State;
 use crate::types::codec;

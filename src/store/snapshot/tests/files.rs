@@ -243,7 +243,9 @@ fn snapshots_of_every_format_are_read_for_ever() {
     assert_eq!(decoded(&read("v2-none.snap")).unwrap(), second);
     assert_eq!(decoded(&read("v2-lz4.snap")).unwrap(), second);
     let third = with_answers(&["put c passing for 1000", "once 9.0.1 touch b 2000"]);
-    for (name, codec) in [("v3-none.snap", Codec::None), ("v3-lz4.snap", Codec::Lz4)] {
+    for (name, codec) in
+        [("v3-none.snap", Codec::None), ("v3-lz4.snap", Codec::Lz4), ("v3-zstd.snap", Codec::Zstd)]
+    {
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(fixtures.join(name), encoded(&third, codec)).unwrap();
         }
