@@ -62,9 +62,10 @@ pub(super) async fn run(
     found: &mut Findings,
     stop: &CancellationToken,
 ) -> Result<()> {
-    for values in [Values::Json, plan.text()] {
-        show(&format!("snapshot size: {} keys, {values:?}", plan.settings.keys))?;
-        let mut cluster = Cluster::start(site, values, &[]).await?;
+    for (values, codec) in [(Values::Json, "lz4"), (Values::Json, "zstd"), (plan.text(), "lz4")] {
+        show(&format!("snapshot size: {} keys, {values:?}, {codec}", plan.settings.keys))?;
+        let flags = ["--snapshot-codec", codec].map(String::from);
+        let mut cluster = Cluster::start(site, values, &flags).await?;
         fill(&cluster.connect, &plan.settings, stop).await?;
         let loaded = cluster.leader().await?.committed;
         let start = Instant::now();
@@ -82,7 +83,7 @@ pub(super) async fn run(
             if status.snapshot_index >= loaded {
                 break Packed {
                     values,
-                    codec: "lz4",
+                    codec,
                     keys: status.keys,
                     raw_bytes: status.bytes,
                     snapshot_bytes: status.snapshot_bytes,

@@ -97,11 +97,15 @@ impl Findings {
         if store == Store::Etcd {
             return of_member;
         }
-        let json = self.packed.iter().find(|one| one.values == Values::Json);
+        let json = |codec| {
+            let mut packed = self.packed.iter();
+            packed.find(|one| one.values == Values::Json && one.codec == codec)
+        };
         Figures {
             // What it takes from one snapshot to the next says more than where it was when all keys were there.
             disk_bytes_per_key: self.taken(|one| one.bytes).or(of_member.disk_bytes_per_key),
-            lz4_percent: json.map(super::packing::Packed::percent),
+            lz4_percent: json("lz4").map(super::packing::Packed::percent),
+            zstd_percent: json("zstd").map(super::packing::Packed::percent),
             snapshot_p99_ratio: self.p99_ratio(During::Snapshot),
             catch_up_p99_ratio: self.p99_ratio(During::CatchUp),
             put_growth: self.growth(Workload::Put),
