@@ -10,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::raft::replica::Replica;
+use crate::types::host;
 use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
 
 /// How often the size of the log is looked at.
@@ -23,6 +24,7 @@ pub(in crate::raft) async fn run(replica: Replica) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // What an earlier process wrote counts too, once it is applied.
     let mut unsnapshotted = replica.wal().bytes().min(limit);
+    let mut due = earlier(limit);
     let recovered = replica.wal().last().map(|id| id.index);
     let mut seen = replica.wal().bytes_appended();
     loop {
@@ -31,17 +33,24 @@ pub(in crate::raft) async fn run(replica: Replica) {
         unsnapshotted += appended - seen;
         seen = appended;
         let applied = replica.published().load().applied.map(|id| id.index);
-        if unsnapshotted >= limit && applied.is_some() && applied >= recovered {
+        if unsnapshotted >= due && applied.is_some() && applied >= recovered {
             tracing::debug!(bytes = unsnapshotted, "a snapshot is due");
             if replica.raft().trigger().snapshot().await.is_err() {
                 return;
             }
             unsnapshotted = 0;
+            due = earlier(limit);
         }
         if replica.wal().bytes() > bytes_max && purge(&replica).await.is_err() {
             return;
         }
     }
+}
+
+/// The limit or up to a quarter less, never twice the same: replicas that have the same log would all write their
+/// snapshots at the same moment, and nobody would be left who is not busy with that.
+fn earlier(limit: u64) -> u64 {
+    limit - host::random() % (limit / 4 + 1)
 }
 
 /// Purges everything that the newest snapshot holds.

@@ -19,7 +19,7 @@ use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfi
 use crate::raft::watches::Watches;
 use crate::raft::wire;
 use crate::store::apply::apply;
-use crate::store::blocking::blocking;
+use crate::store::blocking::{blocking, in_background};
 use crate::store::disk::{FileStream, OpenFile};
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::store::state::State;
@@ -212,7 +212,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
         let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
-        let snapshot = on_disk(move || snapshots.write(&state)).await?;
+        let written = in_background(move || snapshots.write(&state)).await?;
+        let snapshot = written.map_err(io::Error::other)?;
         let meta = wire::snapshot_meta(snapshot.last.as_ref(), &snapshot.membership)?;
         Ok(RaftSnapshot { meta, snapshot: SnapshotData::Built(snapshot) })
     }
