@@ -90,7 +90,7 @@ bugs! {
     /// committed. Breaks: an acknowledged write is on a majority. Shows when a leader is cut off
     /// under load and replaced: acknowledged writes are gone.
     AckMinority = "ack-minority",
-    /// Half of the times, what a leader applied is not shown to readers before something else is. Breaks
+    /// Half of the times, what was applied is not shown to readers before something else is. Breaks
     /// linearizability, even in calm weather. Shows as a read that misses a write that was
     /// acknowledged just before it: within milliseconds under load, for ever on a quiet group.
     LatePublish = "late-publish",

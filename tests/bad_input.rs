@@ -105,6 +105,9 @@ async fn what_is_not_http_is_ended_and_harms_nobody() {
     }
 }
 
+const BAD: &[(u16, &str)] = &[(400, "bad_request")];
+const LONG: &[(u16, &str)] = &[(414, "uri_too_long"), (431, "headers_too_large")];
+
 #[tokio::test]
 async fn what_is_not_http_is_refused_in_json() {
     let mut world = World::new().await;
@@ -113,14 +116,15 @@ async fn what_is_not_http_is_refused_in_json() {
     let names: Vec<String> = (0..200).map(|number| format!("x-{number}")).collect();
     let many: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
     let cases = [
-        (head(url, "GET", &format!("/kv?key={}", "k".repeat(65_600)), &[]), 414, "uri_too_long"),
-        (head(url, "GET", "/health", &many), 431, "headers_too_large"),
-        (head(url, "PUT", "/kv?key=k", &[("content-length", "many")]), 400, "bad_request"),
-        ("GET /health HTTP/9.9\r\n".to_owned(), 400, "bad_request"),
-        ("\u{16}\u{3} a TLS hello\r\n".to_owned(), 400, "bad_request"),
+        // Which of the two depends on how much of it comes at once.
+        (head(url, "GET", &format!("/kv?key={}", "k".repeat(65_600)), &[]), LONG),
+        (head(url, "GET", "/health", &many), &LONG[1..]),
+        (head(url, "PUT", "/kv?key=k", &[("content-length", "many")]), BAD),
+        ("GET /health HTTP/9.9\r\n".to_owned(), BAD),
+        ("\u{16}\u{3} a TLS hello\r\n".to_owned(), BAD),
     ];
     let good = format!("{}\r\n", head(url, "GET", "/health", &[]));
-    for (request, status, code) in cases {
+    for (request, answers) in cases {
         // Alone, behind a request that was answered, and together with one.
         for (answered, with) in [(false, ""), (true, ""), (true, &good)] {
             let mut connection = Connection::open(url).await;
@@ -133,8 +137,9 @@ async fn what_is_not_http_is_refused_in_json() {
                 assert_eq!(connection.answer(false).await.status, 200);
             }
             let refused = connection.answer(false).await;
-            assert_eq!(refused.status, status, "{refused:?}");
-            assert_eq!(refused.json()["code"], code, "{refused:?}");
+            let code = refused.json()["code"].clone();
+            let is_it = |(status, of): &(u16, &str)| *status == refused.status && code == *of;
+            assert!(answers.iter().any(is_it), "{refused:?}");
             assert_eq!(refused.json()["outcome"], "not_applied", "{refused:?}");
             assert!(refused.json()["error"].as_str().is_some_and(|text| !text.is_empty()));
             assert_eq!(refused.header("connection"), Some("close"), "{refused:?}");

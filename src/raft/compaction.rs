@@ -24,7 +24,11 @@ pub(in crate::raft) async fn run(replica: Replica) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // What an earlier process wrote counts too, once it is applied.
     let mut unsnapshotted = replica.wal().bytes().min(limit);
+    // Of it, what was written before the snapshot that is under way.
+    let mut covered = None;
     let mut due = earlier(limit);
+    let newest = || replica.snapshots().newest()?.last.map(|id| id.index);
+    let mut before = newest();
     let recovered = replica.wal().last().map(|id| id.index);
     let mut seen = replica.wal().bytes_appended();
     loop {
@@ -33,13 +37,17 @@ pub(in crate::raft) async fn run(replica: Replica) {
         unsnapshotted += appended - seen;
         seen = appended;
         let applied = replica.published().load().applied.map(|id| id.index);
-        if unsnapshotted >= due && applied.is_some() && applied >= recovered {
+        if newest() != before {
+            unsnapshotted -= covered.take().unwrap_or(0);
+            (before, due) = (newest(), earlier(limit));
+        }
+        // Again and again until there is one: openraft starts none while it is busy with another, and does not say so.
+        if unsnapshotted >= due && applied > before && applied >= recovered {
             tracing::debug!(bytes = unsnapshotted, "a snapshot is due");
             if replica.raft().trigger().snapshot().await.is_err() {
                 return;
             }
-            unsnapshotted = 0;
-            due = earlier(limit);
+            covered.get_or_insert(unsnapshotted);
         }
         if replica.wal().bytes() > bytes_max && purge(&replica).await.is_err() {
             return;
@@ -47,7 +55,7 @@ pub(in crate::raft) async fn run(replica: Replica) {
     }
 }
 
-/// The limit or up to a quarter less, never twice the same: replicas that have the same log would all write their
+/// The limit or up to a quarter less, drawn anew each time: replicas that have the same log would all write their
 /// snapshots at the same moment, and nobody would be left who is not busy with that.
 fn earlier(limit: u64) -> u64 {
     limit - host::random() % (limit / 4 + 1)

@@ -126,6 +126,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 Ok(Some(chunk)) => (chunk, None),
                 Err(futures::stream::TryReadyChunksError(chunk, error)) => (chunk, Some(error)),
             };
+            // How a group forms is always shown: otherwise nothing would come that could show it later.
+            let late = planted::bug(Bug::LatePublish) && !self.state.map.is_empty();
             let mut answers = Vec::with_capacity(chunk.len());
             let mut changed = Vec::with_capacity(chunk.len());
             for (entry, responder) in chunk {
@@ -143,7 +145,6 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 ));
                 answers.extend(responder.map(|responder| (responder, outcome)));
             }
-            let late = planted::bug(Bug::LatePublish) && !answers.is_empty();
             if !(late && planted::one_of(2)) {
                 self.published.publish(&self.state);
             }

@@ -3,7 +3,7 @@
 //! What can't be read as a request reaches no handler: hyper answers it with a bare `400`, `414` or `431` and
 //! closes. [`Worded`] stands between hyper and the socket and has [`Turn`] tell it whose bytes come: while no
 //! request is with the router and no answer of its is on the way, they are hyper's own, and get the JSON
-//! body that every error has.
+//! body that every error has. So does what was meant as a `HEAD`: nobody has read its method, and the connection ends.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -191,7 +191,10 @@ fn worded(bare: &[u8]) -> Option<Vec<u8>> {
     let (code, error) = match head.split(' ').nth(1)? {
         "400" => (Code::BadRequest, "bad request: this is not HTTP/1.1"),
         "414" => (Code::UriTooLong, "the target of the request is too long"),
-        "431" => (Code::HeadersTooLarge, "the headers of the request are too long or too many"),
+        "431" => (
+            Code::HeadersTooLarge,
+            "the request's target and headers are too long together, or its headers too many",
+        ),
         _ => return None,
     };
     let body = ErrorBody {

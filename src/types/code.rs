@@ -58,7 +58,7 @@ codes! {
     WrongShard = "wrong_shard", 421, "a replica was asked for a key that its group does not own; `epoch` beside it";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "the idempotency key was used for another write";
     UpgradeRequired = "upgrade_required", 426, "the path is for other processes of the cluster, which speak another protocol";
-    HeadersTooLarge = "headers_too_large", 431, "the headers of the request are too long or too many";
+    HeadersTooLarge = "headers_too_large", 431, "the request's target and headers are too long together, or its headers too many";
     Unavailable = "unavailable", 503, "nothing can be done now; the request was not taken";
     NoLeader = "no_leader", 503, "the group has no leader now; the request was not taken";
     Overloaded = "overloaded", 503, "a queue is full; the request was not taken";

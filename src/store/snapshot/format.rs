@@ -158,7 +158,7 @@ impl Header {
     pub(super) fn of(state: &State) -> Self {
         Self {
             last: state.applied,
-            membership: state.membership.clone(),
+            membership: Arc::clone(&state.membership),
             group: state.group.clone(),
             claim: state.claim.clone(),
             confirmed: state.confirmed,
@@ -174,7 +174,7 @@ impl Header {
     pub(super) fn to_state(&self) -> State {
         State {
             applied: self.last,
-            membership: self.membership.clone(),
+            membership: Arc::clone(&self.membership),
             group: self.group.clone(),
             claim: self.claim.clone(),
             confirmed: self.confirmed,

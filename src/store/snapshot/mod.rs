@@ -245,7 +245,7 @@ impl Snapshots {
         }
         let path = self.shared.dir.join(file_name(last));
         temp.persist(&path).map_err(|error| SnapshotError::io(&path, error))?;
-        let membership = state.membership.clone();
+        let membership = Arc::clone(&state.membership);
         let snapshot = Snapshot { path, last, membership, bytes };
         *lock(&self.shared.newest) = Some(snapshot.clone());
         self.remove_all_but(&snapshot);
