@@ -9,12 +9,12 @@ mod http;
 mod open_files;
 mod unparsed;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ use crate::api::{self, Rpc, coordinator_router, shard_router};
 use crate::coordinator::{Coordinator, CoordinatorOptions as RingOptions};
 use crate::raft::{self, OpenError, Replica, ReplicaOptions, Timing};
 use crate::rpc::Dialer;
-use crate::server::http::Http;
+use crate::server::http::{Http, bind};
 use crate::store::check::check;
 use crate::store::datadir::set_aside;
 use crate::store::rejoins;
@@ -421,13 +421,6 @@ fn replica_options(options: &ShardOptions) -> ReplicaOptions {
         scrub_interval: options.scrub_interval,
         watch_history: options.watch_history,
     }
-}
-
-async fn bind(listen: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
-    open_files::raise_limit();
-    let address = SocketAddr::new(listen, port);
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("can't listen on {address}; is the port in use?"))
 }
 
 /// Runs one replica until it is told to stop, or can't go on: that is the error.

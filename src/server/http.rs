@@ -6,8 +6,10 @@
 //! breaks the rules ends alone.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -23,11 +25,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use crate::server::open_files;
 use crate::server::unparsed::{Answered, Turn, Worded};
 use crate::types::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEADERS_TIMEOUT, HTTP_BUFFER_BYTES_MAX,
     SLOW_READER_MAX,
 };
+
+/// Listens, with as many files as the system allows.
+pub(super) async fn bind(listen: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    open_files::raise_limit();
+    let address = SocketAddr::new(listen, port);
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("can't listen on {address}; is the port in use?"))
+}
 
 /// A socket that is served.
 pub(super) struct Http {
