@@ -67,7 +67,7 @@ pub(super) struct ShardArgs {
     /// Take a snapshot after this much log
     #[arg(long, env = "SAGE_SNAPSHOT_LOG_SIZE", value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
     snapshot_log_size: u64,
-    /// How snapshots are packed: zstd makes them smaller than lz4 and takes more work
+    /// How snapshots are packed; versions before this flag read no zstd
     #[arg(long, env = "SAGE_SNAPSHOT_CODEC", value_name = "CODEC", default_value = "lz4")]
     snapshot_codec: SnapshotCodec,
     /// Keep this many entries of the log behind a snapshot, for slow followers

@@ -190,11 +190,8 @@ fn worded(bare: &[u8]) -> Option<Vec<u8>> {
     let head = std::str::from_utf8(bare).ok().filter(|head| head.ends_with("\r\n\r\n"))?;
     let (code, error) = match head.split(' ').nth(1)? {
         "400" => (Code::BadRequest, "bad request: this is not HTTP/1.1"),
-        "414" => (Code::UriTooLong, "the target of the request is too long"),
-        "431" => (
-            Code::HeadersTooLarge,
-            "the request's target and headers are too long together, or its headers too many",
-        ),
+        "414" => (Code::UriTooLong, Code::UriTooLong.when()),
+        "431" => (Code::HeadersTooLarge, Code::HeadersTooLarge.when()),
         _ => return None,
     };
     let body = ErrorBody {

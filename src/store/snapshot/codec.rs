@@ -21,7 +21,7 @@ pub enum Codec {
     /// LZ4 blocks without a length in front.
     #[default]
     Lz4 = 1,
-    /// A zstd frame (RFC 8878) each: smaller, and more work.
+    /// A zstd frame (RFC 8878) each: smaller.
     Zstd = 2,
 }
 
@@ -74,11 +74,12 @@ impl Codec {
         let max = packed.len().saturating_mul(RATIO_MAX) as u64;
         bounded("a block", u64::from(head.raw), max)?;
         raw.clear();
-        raw.resize(raw_len, 0);
+        if self != Self::None {
+            raw.resize(raw_len, 0);
+        }
         let malformed = |error| FormatError::Malformed(format!("a block: {error}"));
         let len = match self {
             Self::None => {
-                raw.clear();
                 raw.extend_from_slice(packed);
                 packed.len()
             }
