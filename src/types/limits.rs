@@ -123,7 +123,14 @@ pub const SNAPSHOT_BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
 pub const SNAPSHOT_HEADER_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024 * 1024;
 /// A snapshot file is synced each time this many bytes were written, so that the last sync is
 /// short and the log's syncs never wait behind a whole snapshot.
-pub const SNAPSHOT_SYNC_BYTES: u64 = 8 * 1024 * 1024;
+pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
+/// Who writes a snapshot rests so many times as long as he has worked, so that a machine that has little
+/// of its processors left still has enough for its clients.
+pub const SNAPSHOT_REST: u32 = 7;
+/// The longest single rest: work that was held up is not work.
+pub const SNAPSHOT_REST_MAX: Duration = Duration::from_millis(50);
+/// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
+pub const SNAPSHOT_RESTING_MAX: Duration = Duration::from_secs(10);
 /// How long `sled` may take to open, read or write a replica's metadata.
 pub const META_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cache of a replica's metadata, in bytes.

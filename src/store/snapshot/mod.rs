@@ -190,9 +190,23 @@ impl Snapshots {
     ///
     /// If a newer snapshot was installed meanwhile, that one stays and is what is returned.
     pub fn write(&self, state: &State) -> Result<Snapshot, SnapshotError> {
+        self.write_paced(state, Paced::new)
+    }
+
+    /// As [`Snapshots::write`], with rests in between, for some seconds: for one that nobody is in a hurry for, so that whoever serves clients
+    /// meanwhile has the processor.
+    pub fn write_at_leisure(&self, state: &State) -> Result<Snapshot, SnapshotError> {
+        self.write_paced(state, Paced::with_rests)
+    }
+
+    fn write_paced(
+        &self,
+        state: &State,
+        paced: fn(OpenFile) -> Paced,
+    ) -> Result<Snapshot, SnapshotError> {
         let (temp, file) = self.create_temp()?;
         let io = |error| SnapshotError::io(temp.path(), error);
-        let mut out = BufWriter::new(Paced::new(file));
+        let mut out = BufWriter::new(paced(file));
         let state = if planted::bug(Bug::ShortSnapshot) { &short(state) } else { state };
         write::write_state(state, self.codec, &mut out).map_err(io)?;
         out.flush().map_err(io)?;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use rustix::process::Signal;
 use sagedb::bench::{Progress, RunReport, Settings, Workload, measure};
 use serde::Serialize;
@@ -27,6 +27,8 @@ const WARM: Duration = Duration::from_millis(250);
 pub(super) const CLIENTS: usize = 256;
 /// How much longer than what happens in it a window is.
 const BEHIND: Duration = Duration::from_millis(250);
+/// How often a window without is tried.
+const QUIET_ATTEMPTS: usize = 5;
 
 /// What happens in a window.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -138,18 +140,22 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
+    /// A window with nothing else in it; one that a snapshot came into is made again.
     async fn without(&mut self, round: usize) -> Result<Window> {
-        let (next, quiet) = (self.cluster.next_snapshots()?, self.quiet);
-        let happens = async |_: &mut Cluster| {
-            sleep(quiet).await;
-            Ok(())
-        };
-        let window = self.window((round, During::Nothing), happens).await?;
-        ensure!(
-            !next.begun()?,
-            "a snapshot came into a window without; a shorter --duration helps"
-        );
-        Ok(window)
+        for _ in 0..QUIET_ATTEMPTS {
+            let (next, quiet) = (self.cluster.next_snapshots()?, self.quiet);
+            let happens = async |_: &mut Cluster| {
+                sleep(quiet).await;
+                Ok(())
+            };
+            let window = self.window((round, During::Nothing), happens).await?;
+            if !next.begun()? {
+                return Ok(window);
+            }
+            show("  a snapshot came into it: once more")?;
+            self.cluster.provoke(Far::Done, &self.settings, self.stop).await?;
+        }
+        bail!("a snapshot came into each window without; a shorter --duration helps")
     }
 
     async fn snapshot(&mut self, round: usize) -> Result<Window> {
