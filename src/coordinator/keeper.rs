@@ -184,10 +184,10 @@ impl<P: Peers> Keeper<P> {
     /// as it was, unless one of them says otherwise: then all are asked.
     fn tell_rosters(&self, groups: &BTreeMap<GroupId, Seen>, asked: &BTreeSet<String>) {
         let Ok(active) = self.shared.active() else { return };
-        let silent = |url: &String| matches!(self.view.answers.get(url), Some(Err(_)));
+        let silent = |url: &str| matches!(self.view.answers.get(url), Some(Err(_)));
         for roster in &active.rosters {
             for contact in roster.members() {
-                if let Some(url) = asked.get(&contact.url) {
+                if let Some(url) = asked.get(&*contact.url) {
                     roster.note(url, silent(url));
                 }
             }
@@ -201,14 +201,14 @@ impl<P: Peers> Keeper<P> {
                 roster.learn(&seen);
                 continue;
             }
-            let known = roster.leader().map(|leader| leader.url);
+            let known = roster.leader().map(|leader| leader.url.to_string());
             let mut answers =
                 asked.iter().filter_map(|url| self.view.answers.get(url)?.as_ref().ok());
             let differs = answers.any(|identity| {
                 identity.group == Some(roster.id())
                     && identity.leader.as_ref().map(|leader| &leader.url) != known.as_ref()
             });
-            if differs || known.as_ref().is_some_and(silent) {
+            if differs || known.as_deref().is_some_and(silent) {
                 roster.doubt();
                 self.shared.hurry.notify_one();
             }

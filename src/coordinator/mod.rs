@@ -163,7 +163,7 @@ impl<P: Peers> Kv for Coordinator<P> {
                 // Before anybody is chosen: it may take time, and another may lead then.
                 ticket = Some((roster.id(), self.shared.ticket(roster, deadline).await?));
             }
-            match route.next(heard.take(), &roster.candidates(need), deadline.left()) {
+            match route.next(heard.take(), || roster.candidates(need), deadline.left()) {
                 Step::Ask(contact, within) => {
                     let name = ticket.as_ref().map(|(_, ticket)| ticket.write());
                     let ask =
@@ -273,8 +273,9 @@ impl<P: Peers> CoordinatorFace for Coordinator<P> {
         let active = self.shared.active()?;
         let token = Token::of_key(key);
         let roster = active.owner(token);
-        let replicas: Vec<String> = roster.members().into_iter().map(|member| member.url).collect();
-        let leader = roster.leader().map(|leader| leader.url);
+        let replicas: Vec<String> =
+            roster.members().iter().map(|member| member.url.to_string()).collect();
+        let leader = roster.leader().map(|leader| leader.url.to_string());
         Ok(RouteBody {
             key: key.as_str().to_owned(),
             shard: roster.name().to_owned(),

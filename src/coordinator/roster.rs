@@ -5,7 +5,7 @@
 //! which report what they met, and the keeper, which asks around.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -21,7 +21,7 @@ use crate::types::topology::Group;
 #[derive(Debug)]
 pub(in crate::coordinator) struct Roster {
     id: GroupId,
-    name: String,
+    name: Arc<str>,
     known: Mutex<Known>,
     /// Which member a stale read asks first.
     turn: AtomicUsize,
@@ -49,13 +49,13 @@ impl Roster {
     /// What a topology says of `group`.
     pub(in crate::coordinator) fn new(group: &Group) -> Self {
         let member = |url: &String| Standing {
-            contact: Contact { url: url.clone(), node: None },
+            contact: Contact { url: url.as_str().into(), node: None },
             silent: false,
         };
         let members = group.urls.iter().map(member).collect();
         Self {
             id: group.id,
-            name: group.name.clone(),
+            name: group.name.as_str().into(),
             known: Mutex::new(Known { leader: None, members }),
             turn: AtomicUsize::new(0),
             doubtful: AtomicBool::new(true),
@@ -81,7 +81,7 @@ impl Roster {
 
     /// How to reach `contact` as a member of this group and nothing else.
     pub(in crate::coordinator) fn target(&self, contact: &Contact) -> Target {
-        Target { url: contact.url.clone(), node: contact.node, group: Some(self.id) }
+        Target { url: contact.url.to_string(), node: contact.node, group: Some(self.id) }
     }
 
     /// Whoever is thought to lead.
@@ -124,7 +124,7 @@ impl Roster {
             members.retain(|member| !member.silent);
         }
         Candidates {
-            group: self.name.clone(),
+            group: Arc::clone(&self.name),
             leader: known.leader.clone(),
             members: members.into_iter().map(|member| member.contact).collect(),
         }
@@ -134,7 +134,7 @@ impl Roster {
     pub(in crate::coordinator) fn learn(&self, seen: &Seen) {
         let mut known = self.lock();
         let silent = |url: &str| {
-            known.members.iter().any(|member| member.contact.url == url && member.silent)
+            known.members.iter().any(|member| *member.contact.url == *url && member.silent)
         };
         let members = seen
             .members
@@ -158,7 +158,7 @@ impl Roster {
     pub(in crate::coordinator) fn note(&self, url: &str, silent: bool) {
         let mut known = self.lock();
         let mut members = known.members.iter_mut();
-        if let Some(member) = members.find(|member| member.contact.url == url) {
+        if let Some(member) = members.find(|member| *member.contact.url == *url) {
             member.silent = silent;
         }
     }
@@ -234,7 +234,7 @@ mod tests {
         let roster = Roster::new(&Group { id: GroupId(1), name: "g".into(), urls });
         let asked = |need| {
             let members = roster.candidates(need).members.into_iter();
-            let mut urls: Vec<String> = members.map(|member| member.url).collect();
+            let mut urls: Vec<String> = members.map(|member| member.url.to_string()).collect();
             urls.sort();
             urls
         };

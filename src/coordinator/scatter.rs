@@ -48,7 +48,7 @@ async fn status<P: Peers>(
         Ok(_) => "it did not say how it is".into(),
         Err(error) => error.to_string(),
     };
-    Err(Unreachable { url: contact.url, reason })
+    Err(Unreachable { url: contact.url.to_string(), reason })
 }
 
 fn body(roster: &Roster, share: f64, answers: Vec<Result<ShardStatus, Unreachable>>) -> GroupBody {
@@ -67,8 +67,8 @@ fn body(roster: &Roster, share: f64, answers: Vec<Result<ShardStatus, Unreachabl
         id: roster.id(),
         name: roster.name().to_owned(),
         share,
-        leader: leader.or_else(|| roster.leader().map(|leader| leader.url)),
-        members: roster.members().into_iter().map(|member| member.url).collect(),
+        leader: leader.or_else(|| roster.leader().map(|leader| leader.url.to_string())),
+        members: roster.members().iter().map(|member| member.url.to_string()).collect(),
         replicas,
         unreachable,
     }

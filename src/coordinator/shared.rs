@@ -232,7 +232,7 @@ impl<P: Peers> Shared<P> {
         let mut route = Route::new(errand.need);
         let mut heard = None;
         loop {
-            match route.next(heard.take(), &roster.candidates(errand.need), deadline.left()) {
+            match route.next(heard.take(), || roster.candidates(errand.need), deadline.left()) {
                 Step::Ask(contact, within) => {
                     heard = Some(self.attempt(roster, errand, &contact, within).await);
                 }

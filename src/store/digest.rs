@@ -51,18 +51,33 @@ pub(in crate::store) struct Sum(u64);
 impl Sum {
     /// Takes a thing in.
     pub(in crate::store) fn add(&mut self, thing: &impl Serialize) {
-        self.0 = self.0.wrapping_add(of_encoded(0, thing));
+        self.add_hash(hash_of(thing));
     }
 
     /// Takes a thing out that was taken in before.
     pub(in crate::store) fn remove(&mut self, thing: &impl Serialize) {
-        self.0 = self.0.wrapping_sub(of_encoded(0, thing));
+        self.remove_hash(hash_of(thing));
+    }
+
+    /// As [`Sum::add`], of a thing that has this hash.
+    pub(in crate::store) fn add_hash(&mut self, hash: u64) {
+        self.0 = self.0.wrapping_add(hash);
+    }
+
+    /// As [`Sum::remove`], of a thing that has this hash.
+    pub(in crate::store) fn remove_hash(&mut self, hash: u64) {
+        self.0 = self.0.wrapping_sub(hash);
     }
 
     /// The sum.
     pub(in crate::store) fn get(self) -> u64 {
         self.0
     }
+}
+
+/// What a thing counts for in a [`Sum`].
+pub(in crate::store) fn hash_of(thing: &impl Serialize) -> u64 {
+    of_encoded(0, thing)
 }
 
 /// The hash of a whole state but its position in the log, which stands beside it: the items, and

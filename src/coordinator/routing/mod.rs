@@ -18,6 +18,7 @@
 //! [`ROUTE_PAUSE_MIN`] to [`ROUTE_PAUSE_MAX`]. When the time left is shorter than the next pause the
 //! request fails with the last reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::planted::{self, Bug};
@@ -32,14 +33,14 @@ use crate::types::topology::{Epoch, Member};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(in crate::coordinator) struct Contact {
     /// Its URL.
-    pub(in crate::coordinator) url: String,
+    pub(in crate::coordinator) url: Arc<str>,
     /// Its identity, once somebody told it.
     pub(in crate::coordinator) node: Option<NodeId>,
 }
 
 impl From<Member> for Contact {
     fn from(member: Member) -> Self {
-        Self { url: member.url, node: Some(member.node) }
+        Self { url: member.url.into(), node: Some(member.node) }
     }
 }
 
@@ -47,7 +48,7 @@ impl From<Member> for Contact {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(in crate::coordinator) struct Candidates {
     /// The group's name, for sentences.
-    pub(in crate::coordinator) group: String,
+    pub(in crate::coordinator) group: Arc<str>,
     /// Whoever is thought to lead.
     pub(in crate::coordinator) leader: Option<Contact>,
     /// The members that answered last time; all if none did.
@@ -153,11 +154,11 @@ impl Route {
     }
 
     /// What to do after `heard`, the outcome of the attempt before, if there was one; with `left`
-    /// until the deadline.
+    /// until the deadline. Whom to ask is looked up only if somebody is.
     pub(in crate::coordinator) fn next<T>(
         &mut self,
         heard: Option<Heard<T>>,
-        candidates: &Candidates,
+        candidates: impl FnOnce() -> Candidates,
         left: Duration,
     ) -> Step<T> {
         match heard.map(|heard| judge(self.need, heard)).map(|verdict| self.qualify(verdict)) {
@@ -176,21 +177,22 @@ impl Route {
                 self.last = Some(Error::unavailable("it does not own the key"));
                 return match self.take_pause(left) {
                     Some(pause) => Step::Rehash(epoch, pause),
-                    None => Step::Done(Err(self.give_up(candidates))),
+                    None => Step::Done(Err(self.give_up(&candidates()))),
                 };
             }
             None => {}
         }
+        let candidates = candidates();
         if left.is_zero() {
-            return Step::Done(Err(self.give_up(candidates)));
+            return Step::Done(Err(self.give_up(&candidates)));
         }
-        if let Some(contact) = self.choose(candidates) {
+        if let Some(contact) = self.choose(&candidates) {
             self.asked.push(contact.clone());
             return Step::Ask(contact, self.attempt_time(left));
         }
         match self.take_pause(left) {
             Some(pause) => Step::Wait(pause),
-            None => Step::Done(Err(self.give_up(candidates))),
+            None => Step::Done(Err(self.give_up(&candidates))),
         }
     }
 

@@ -60,7 +60,7 @@ impl Script {
     }
 
     fn after(&mut self, heard: Option<Heard<&'static str>>) -> String {
-        match self.route.next(heard, &self.candidates, self.left) {
+        match self.route.next(heard, || self.candidates.clone(), self.left) {
             Step::Ask(contact, _) => format!("ask {}", contact.url),
             Step::Wait(pause) => {
                 self.left -= pause;
@@ -253,7 +253,7 @@ fn a_mistake_of_the_client_is_not_tried_again() {
         let mut route = Route::new(Need::Write);
         let candidates = Script::new(Need::Write, Some("a")).candidates;
         let heard: Heard<()> = Heard::Answer(Err(error.clone()));
-        let step = route.next(Some(heard), &candidates, Duration::from_secs(1));
+        let step = route.next(Some(heard), || candidates.clone(), Duration::from_secs(1));
         assert_eq!(step, Step::Done(Err(error)));
     }
 }
@@ -296,7 +296,7 @@ fn retries_are_bounded_by_the_pauses() {
 fn no_attempt_starts_after_the_deadline() {
     let mut route = Route::new(Need::Write);
     let candidates = Script::new(Need::Write, Some("a")).candidates;
-    let step: Step<()> = route.next(None, &candidates, Duration::ZERO);
+    let step: Step<()> = route.next(None, || candidates, Duration::ZERO);
     assert!(matches!(step, Step::Done(Err(Error::Unavailable { .. }))), "{step:?}");
 }
 
@@ -312,7 +312,7 @@ fn what_any_member_can_answer_leaves_time_for_another_and_the_rest_takes_it_all(
     let candidates = Script::new(Need::Write, Some("a")).candidates;
     let time = |need, left_ms| {
         let left = Duration::from_millis(left_ms);
-        match Route::new(need).next::<()>(None, &candidates, left) {
+        match Route::new(need).next::<()>(None, || candidates.clone(), left) {
             Step::Ask(_, within) => u64::try_from(within.as_millis()).expect("small"),
             other => panic!("{other:?}"),
         }

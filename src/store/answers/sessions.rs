@@ -8,7 +8,7 @@
 
 use imbl::OrdMap;
 
-use crate::store::digest::Sum;
+use crate::store::digest::{Sum, hash_of};
 use crate::types::clock::TimestampMs;
 use crate::types::ids::SessionId;
 use crate::types::limits::{
@@ -36,7 +36,16 @@ pub(in crate::store) struct Sessions {
 struct Session {
     /// In whole minutes, so that it seldom changes.
     used_min: u64,
-    slots: OrdMap<u32, (u64, Answer)>,
+    slots: OrdMap<u32, Slot>,
+}
+
+/// The newest write of a slot.
+#[derive(Clone, PartialEq, Debug)]
+struct Slot {
+    seq: u64,
+    answer: Answer,
+    /// Their hash, which is taken out of the sum when the next one comes.
+    hash: u64,
 }
 
 /// How a write stands to what its session remembers.
@@ -83,8 +92,8 @@ impl Sessions {
             return Standing::NotOpen;
         }
         match session.slots.get(&write.slot) {
-            Some((seq, answer)) if *seq == write.seq => Standing::Again(answer.clone()),
-            Some((seq, _)) if *seq > write.seq => Standing::Superseded,
+            Some(slot) if slot.seq == write.seq => Standing::Again(slot.answer.clone()),
+            Some(slot) if slot.seq > write.seq => Standing::Superseded,
             Some(_) | None => Standing::New,
         }
     }
@@ -98,12 +107,13 @@ impl Sessions {
             self.hash.add(&of_session(write.session, now_min));
             session.used_min = now_min;
         }
-        self.hash.add(&of_slot(write, &answer));
-        self.bytes += answer.result.bytes();
-        match session.slots.insert(write.slot, (write.seq, answer)) {
-            Some((seq, old)) => {
-                self.hash.remove(&of_slot(WriteId { seq, ..write }, &old));
-                self.bytes -= old.result.bytes();
+        let slot = Slot::new(write, answer);
+        self.hash.add_hash(slot.hash);
+        self.bytes += slot.answer.result.bytes();
+        match session.slots.insert(write.slot, slot) {
+            Some(old) => {
+                self.hash.remove_hash(old.hash);
+                self.bytes -= old.answer.result.bytes();
             }
             None => self.answers += 1,
         }
@@ -123,9 +133,9 @@ impl Sessions {
     pub(super) fn remembered(&self) -> impl Iterator<Item = Remembered> + '_ {
         self.open.iter().flat_map(|(id, session)| {
             let (id, used_min) = (*id, session.used_min);
-            let slots = session.slots.iter().map(move |(slot, (seq, answer))| {
-                let write = WriteId { session: id, slot: *slot, seq: *seq };
-                Remembered::Slot { write, answer: answer.clone() }
+            let slots = session.slots.iter().map(move |(number, slot)| {
+                let write = WriteId { session: id, slot: *number, seq: slot.seq };
+                Remembered::Slot { write, answer: slot.answer.clone() }
             });
             std::iter::once(Remembered::Session { session: id, used_min }).chain(slots)
         })
@@ -163,9 +173,10 @@ impl Sessions {
             return Err("an answer without a session, or two in one slot");
         }
         let session = self.open.get_mut(&write.session).ok_or("an answer without a session")?;
-        self.hash.add(&of_slot(write, &answer));
-        self.bytes += answer.result.bytes();
-        if session.slots.insert(write.slot, (write.seq, answer)).is_some() {
+        let slot = Slot::new(write, answer);
+        self.hash.add_hash(slot.hash);
+        self.bytes += slot.answer.result.bytes();
+        if session.slots.insert(write.slot, slot).is_some() {
             return Err("two answers in one slot");
         }
         self.answers += 1;
@@ -181,9 +192,9 @@ impl Sessions {
         let Some(session) = self.open.remove(&id) else { return };
         self.hash.remove(&of_session(id, session.used_min));
         self.answers -= session.slots.len() as u64;
-        for (slot, (seq, answer)) in session.slots {
-            self.hash.remove(&of_slot(WriteId { session: id, slot, seq }, &answer));
-            self.bytes -= answer.result.bytes();
+        for (_, slot) in session.slots {
+            self.hash.remove_hash(slot.hash);
+            self.bytes -= slot.answer.result.bytes();
         }
     }
 }
@@ -192,6 +203,9 @@ fn of_session(id: SessionId, used_min: u64) -> impl serde::Serialize {
     Remembered::Session { session: id, used_min }
 }
 
-fn of_slot(write: WriteId, answer: &Answer) -> impl serde::Serialize {
-    Remembered::Slot { write, answer: answer.clone() }
+impl Slot {
+    fn new(write: WriteId, answer: Answer) -> Self {
+        let hash = hash_of(&Remembered::Slot { write, answer: answer.clone() });
+        Self { seq: write.seq, answer, hash }
+    }
 }
