@@ -19,13 +19,13 @@
 //! 5. [`store::wal`] writes the batch and syncs it once, on the leader and on each follower
 //!    (`raft::log_store` is the bridge). When a majority has it on disk, it is committed.
 //! 6. [`store::apply`] turns it into an outcome: the group owns the key or says `wrong_shard`; the
-//!    version rises; the map changes. `raft::state_machine` publishes the new map to readers and
-//!    only then answers the writer.
+//!    version rises; the map changes. `raft::published` shows the new map to readers, and
+//!    only then the writer is answered.
 //! 7. `raft::quorum` waits for more acknowledgements if `--quorum` asks for more than a majority.
 //!    Then the answer goes back the way the request came.
 //!
 //! A `GET` takes steps 1 to 3; then `raft::reads` makes sure that the replica still leads (one
-//! round for all reads that wait), and looks the key up in the published map. Nothing is logged.
+//! round for all reads that wait), and looks the key up in the map. Nothing is logged.
 //!
 //! A room imports only from those before it: types; rpc, store, client, watch; bench, raft; api;
 //! coordinator; server; cli. `tests/tidy.rs` keeps it so. openraft is named in `raft` alone. Beside the house

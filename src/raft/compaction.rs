@@ -36,7 +36,7 @@ pub(in crate::raft) async fn run(replica: Replica) {
         let appended = replica.wal().bytes_appended();
         unsnapshotted += appended - seen;
         seen = appended;
-        let applied = replica.published().load().applied.map(|id| id.index);
+        let applied = replica.published().applied_index();
         if newest() != before {
             unsnapshotted -= covered.take().unwrap_or(0);
             (before, due) = (newest(), earlier(limit));

@@ -297,7 +297,7 @@ mod tests {
             written.expect("it is written");
         }
         let taken = replica.comparison().record.checkpoints().taken;
-        let applied = replica.published().load().applied.expect("it has applied something").index;
+        let applied = replica.published().applied_index().expect("it has applied something");
         let entries = replica.wal().entries(0..applied + 1, usize::MAX).await.expect("it is there");
         let mut state = State::default();
         let expected = entries.iter().filter_map(|entry| {

@@ -75,7 +75,7 @@ impl Replica {
         if !self.disk_room().is_full() {
             return Ok(());
         }
-        let owned = self.published().load().check_owned(key);
+        let owned = self.published().read(|state| state.check_owned(key));
         owned.map_err(|WrongShard { epoch }| Error::WrongShard { epoch })?;
         Err(Error::NoRoom(Space::Disk))
     }

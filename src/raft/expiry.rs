@@ -25,13 +25,15 @@ impl Replica {
         if !self.leads() {
             return EXPIRY_LOOK_INTERVAL;
         }
-        let (now, state) = (self.clock().now_ms(), self.published().load());
-        let Some((expires, _)) = state.first_over() else { return EXPIRY_LOOK_INTERVAL };
-        let left = expires.saturating_sub(now.max(state.clock));
+        let now = self.clock().now_ms();
+        let left = self.published().read(|state| {
+            let (expires, _) = state.first_over()?;
+            Some(expires.saturating_sub(now.max(state.clock)))
+        });
+        let Some(left) = left else { return EXPIRY_LOOK_INTERVAL };
         if left > 0 {
             return Duration::from_millis(left).min(EXPIRY_LOOK_INTERVAL);
         }
-        drop(state);
         let deadline = Deadline::after(EXPIRY_PATIENCE);
         match self.propose(Action::Expire, None, deadline).await {
             Ok(_) => Duration::ZERO,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::raft::state_machine::Published;
+use crate::raft::published::Published;
 use crate::types::clock::{Clock, TimestampMs};
 use crate::types::ids::Index;
 use crate::types::peer::Append;
@@ -92,7 +92,7 @@ impl Freshness {
     }
 
     fn settle(&self, marks: &mut Marks) {
-        let applied = self.published.load().applied.map(|id| id.index);
+        let applied = self.published.applied_index();
         while let Some(mark) = marks.waiting.front().filter(|mark| mark.committed <= applied) {
             marks.applied = Some(*mark);
             marks.waiting.pop_front();

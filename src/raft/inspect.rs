@@ -35,7 +35,7 @@ pub(crate) struct Inspection {
 impl Replica {
     /// What this replica is and has now. The hash is that of `before` if nothing was applied since.
     pub(crate) fn inspect(&self, before: Option<&Inspection>) -> Inspection {
-        let state = self.published().load();
+        let state = self.published().frozen();
         let node = self.member().node;
         let hashed = before.filter(|before| before.node == node && before.applied == state.applied);
         let metrics = self.raft().metrics();

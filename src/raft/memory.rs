@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex};
 
 use openraft::async_runtime::watch::WatchReceiver;
 
+use crate::raft::published::Published;
 use crate::raft::replica::{Replica, lock};
-use crate::raft::state_machine::Published;
 use crate::raft::wire;
 use crate::store::state::{EXPIRY_OVERHEAD_BYTES, State, WrongShard, memory_of};
 use crate::types::command::{Action, KeyWrite, Write};
@@ -85,6 +85,9 @@ impl Replica {
         action: &Action,
         deadline: Deadline,
     ) -> Result<Option<Room>, Error> {
+        if self.budget().is_none() && !self.disk_room().is_full() {
+            return Ok(None);
+        }
         let adds: Vec<(&Key, Adds)> = match action {
             Action::Put { key, value } => vec![(key, Adds::Item(memory_of(key, value, false)))],
             Action::Conditional { key, write, .. }
@@ -115,7 +118,7 @@ impl Replica {
         self.admit_on_disk(key)?;
         let Some(budget) = self.budget() else { return Ok(None) };
         let vote = wire::vote(&self.raft().server_metrics().borrow_watched().vote);
-        let applied = self.published().load().applied;
+        let applied = self.published().read(|state| state.applied);
         // One round makes sure that everything before is applied, and of who leads.
         if !counts_all(&vote, self.member().node, applied.as_ref()) {
             self.confirm_in_a_round(deadline).await?;
@@ -139,12 +142,19 @@ impl Budget {
     }
 
     fn admit(&self, published: &Published, adds: &[(&Key, Adds)]) -> Result<Room, Error> {
-        let mut ledger = lock(&self.ledger);
-        // Loaded under the lock: what was applied is published before its room is given back, so
-        // that nothing is missing in both.
-        let state = published.load();
-        ledger.note(&state, self.max);
-        let sizes = || adds.iter().map(|(key, adds)| adds.sizes(&state, key));
+        // What was applied is published before its room is given back, so that nothing is missing in both: while
+        // the state is looked at, nothing is published.
+        published.read(|state| self.admit_to(&mut lock(&self.ledger), state, adds))
+    }
+
+    fn admit_to(
+        &self,
+        ledger: &mut Ledger,
+        state: &State,
+        adds: &[(&Key, Adds)],
+    ) -> Result<Room, Error> {
+        ledger.note(state, self.max);
+        let sizes = || adds.iter().map(|(key, adds)| adds.sizes(state, key));
         let asked = sizes().map(|(asked, _)| asked).sum();
         let raised = sizes().map(|(asked, held)| asked.saturating_sub(held)).sum();
         if !fits(raised, state.memory() + ledger.on_the_way, self.max) {
@@ -153,7 +163,7 @@ impl Budget {
                     .check_owned(key)
                     .map_err(|WrongShard { epoch }| Error::WrongShard { epoch })?;
             }
-            ledger.refuse(&state, asked, self.max);
+            ledger.refuse(state, asked, self.max);
             return Err(Error::NoRoom(Space::Memory { max: self.max }));
         }
         ledger.on_the_way += asked;
@@ -162,8 +172,7 @@ impl Budget {
 
     /// Looks whether there is room again, and says so.
     pub(in crate::raft) fn note(&self, published: &Published) {
-        let mut ledger = lock(&self.ledger);
-        ledger.note(&published.load(), self.max);
+        published.read(|state| lock(&self.ledger).note(state, self.max));
     }
 }
 

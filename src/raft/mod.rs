@@ -19,6 +19,7 @@ mod log_store;
 mod memory;
 mod network;
 mod proposals;
+mod published;
 mod quorum;
 mod reads;
 mod recovery;

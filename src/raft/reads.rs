@@ -88,17 +88,17 @@ impl Replica {
     pub(in crate::raft) async fn read_index(&self, deadline: Deadline) -> Result<Index, Error> {
         self.formed()?;
         self.confirm_in_a_round(deadline).await?;
-        let index = self.published().load().applied.map_or(0, |id| id.index);
+        let index = self.published().applied_index().unwrap_or(0);
         self.trusted()?;
         Ok(index)
     }
 
     /// The greatest of the positions of this group that is not applied here yet.
     fn missing(&self, at_least: &[GroupIndex]) -> Option<Index> {
-        let state = self.published().load();
-        let ours = state.group.as_ref().map(|(_, name)| name);
+        let next = self.published().next_index();
+        let ours = self.published().name();
         let ours = at_least.iter().filter(|at| Some(&at.group) == ours).map(|at| at.index);
-        ours.max().filter(|index| *index >= state.next_index())
+        ours.max().filter(|index| *index >= next)
     }
 
     /// What a state that was just confirmed has not reached was never shown to anybody.
@@ -115,7 +115,7 @@ impl Replica {
         index: Index,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        if self.published().load().next_index() > index {
+        if self.published().next_index() > index {
             return Ok(());
         }
         let waiting = self.raft().wait(Some(deadline.left()));
@@ -130,10 +130,10 @@ impl Replica {
     fn look_up(&self, key: &Key, consistency: Consistency) -> Result<Read, Error> {
         // The age is taken before the state, so that it never flatters it.
         let lag_ms = (consistency == Consistency::Stale).then(|| self.lag_ms()).flatten();
-        let state = self.published().load();
-        let item =
-            state.read(key).map_err(|wrong| Error::WrongShard { epoch: wrong.epoch })?.cloned();
-        let at = position(&state)?;
+        let (item, at) = self.published().read(|state| {
+            let item = state.read(key).map_err(|wrong| Error::WrongShard { epoch: wrong.epoch })?;
+            Ok::<_, Error>((item.cloned(), position(state)?))
+        })?;
         self.trusted()?;
         Ok(Read { at, item, lag_ms })
     }
@@ -144,7 +144,7 @@ impl Replica {
             if self.voters().len() == 1 {
                 return Some(0); // It is its own quorum.
             }
-            let applied = self.published().load().applied.map(|id| id.index);
+            let applied = self.published().applied_index();
             let as_of = self.as_of().of_leader(applied)?;
             return Some(self.clock().now_ms().saturating_sub(as_of));
         }

@@ -31,10 +31,11 @@ use crate::raft::log_store::LogStore;
 use crate::raft::memory::Budget;
 use crate::raft::network::{Addresses, Network};
 use crate::raft::proposals::{self, Proposal};
+use crate::raft::published::Published;
 use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::rounds::{self, Waiter};
 use crate::raft::snapshot_stream::Receiving;
-use crate::raft::state_machine::{Published, StateMachine};
+use crate::raft::state_machine::StateMachine;
 use crate::raft::surroundings::Surroundings;
 use crate::raft::watches::Watches;
 use crate::raft::{scrub, slow_disk, writes};
@@ -387,7 +388,7 @@ impl Replica {
     /// Whether this replica has neither entries nor state nor a vote: it has promised nothing.
     pub(in crate::raft) fn fresh(&self) -> bool {
         let voted = self.0.wal.vote().is_some_and(|vote| vote.term > 0 || vote.committed);
-        self.0.wal.last().is_none() && !voted && self.0.published.load().applied.is_none()
+        self.0.wal.last().is_none() && !voted && self.0.published.applied_index().is_none()
     }
 
     /// The last entry that was in the log when the replica was opened.

@@ -20,7 +20,7 @@ impl Replica {
         deadline: Deadline,
     ) -> Result<Part, Error> {
         let lag_ms = self.prepare(scan.consistency, deadline).await?;
-        let state = self.published().load();
+        let state = self.published().frozen();
         let at = position(&state)?;
         let found = match scan.want {
             Want::Count => Found::Count(count(&state, &scan.span, deadline).await?),

@@ -111,7 +111,7 @@ async fn do_without(replica: &Replica, segment: &Scrubbed, why: &str) -> Result<
     let begun = Instant::now();
     let mut asked: Option<Index> = None;
     while begun.elapsed() < PATIENCE {
-        let applied = replica.published().load().applied.map(|id| id.index);
+        let applied = replica.published().applied_index();
         let snapshot = replica.raft().data_metrics().borrow_watched().snapshot;
         if replica.wal().purged().map(|id| id.index) >= Some(last) {
             tracing::warn!(segment = number, "the log does without the damaged segment now");
@@ -131,7 +131,7 @@ async fn do_without(replica: &Replica, segment: &Scrubbed, why: &str) -> Result<
 
 /// Writes the state as the newest snapshot.
 async fn write_state(replica: &Replica) -> Result<Snapshot, Ended> {
-    let (snapshots, state) = (replica.snapshots().clone(), replica.published().load());
+    let (snapshots, state) = (replica.snapshots().clone(), replica.published().frozen());
     let write = move || snapshots.write(&state).map_err(|error| Ended::Failed(error.to_string()));
     blocking(write).await
 }

@@ -1,21 +1,22 @@
 //! openraft's state machine over `store`: applies in chunks, publishes, answers; builds and
 //! installs snapshots.
 //!
-//! There are two copies of the state, sharing nearly everything: the one that `apply` changes, and
-//! the published one that readers load without a lock. A chunk is published before any of its
-//! writers hears that it was applied, so whoever was answered can read what he wrote.
+//! A chunk is published before any of its writers hears that it was applied, so whoever was answered
+//! can read what he wrote.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 
-use arc_swap::ArcSwap;
 use futures::{Stream, TryStreamExt};
-use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot as RaftSnapshot};
+use openraft::storage::{
+    ApplyResponder, EntryResponder, RaftStateMachine, Snapshot as RaftSnapshot,
+};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 
-use crate::planted::{self, Bug};
 use crate::raft::checkpoints::Record;
 use crate::raft::config::{LogIdOf, SnapshotMetaOf, StoredMembershipOf, TypeConfig};
+use crate::raft::published::Published;
 use crate::raft::watches::Watches;
 use crate::raft::wire;
 use crate::store::apply::apply;
@@ -23,14 +24,18 @@ use crate::store::blocking::{blocking, in_background};
 use crate::store::disk::{FileStream, OpenFile};
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::store::state::State;
+use crate::types::command::{Action, Outcome};
 #[cfg(test)]
 use crate::types::ids::LogId;
-use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::types::limits::{EXPIRIES_MAX, SNAPSHOT_CHUNK_BYTES, SPAN_DELETES_MAX};
+use crate::types::log::{Entry, Payload};
 
 type SnapshotOf = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
-/// The most entries applied before they are published.
+/// The most entries that are taken together.
 const CHUNK_ENTRIES_MAX: usize = 1024;
+/// How many keys are touched before what comes of it is published, and the last entry whole: readers wait for it.
+const WORK_MAX: usize = 128;
 
 /// A snapshot on its way through openraft.
 #[derive(Debug)]
@@ -43,26 +48,9 @@ pub(in crate::raft) enum SnapshotData {
     Received(Box<Received>),
 }
 
-/// The state that readers see.
-#[derive(Clone, Debug, Default)]
-pub(in crate::raft) struct Published(Arc<ArcSwap<State>>);
-
-impl Published {
-    /// The newest state; stays as it is while the caller holds it.
-    pub(in crate::raft) fn load(&self) -> Arc<State> {
-        self.0.load_full()
-    }
-
-    /// Shows `state` to readers from now on.
-    pub(in crate::raft) fn publish(&self, state: &State) {
-        self.0.store(Arc::new(state.clone()));
-    }
-}
-
 /// The state machine of one replica.
 #[derive(Debug)]
 pub(in crate::raft) struct StateMachine {
-    state: State,
     published: Published,
     record: Record,
     watches: Watches,
@@ -76,12 +64,11 @@ impl StateMachine {
     /// Starts from `state`, which the newest snapshot holds, or an empty one; keeps so many bytes of changes
     /// for watchers.
     pub(in crate::raft) fn new(state: State, snapshots: Snapshots, watch_history: u64) -> Self {
+        let watches = Watches::new(watch_history, state.next_index());
         let published = Published::default();
-        published.publish(&state);
-        let state = State { changes: Some(Vec::new()), ..state };
+        published.change(|empty| *empty = State { changes: Some(Vec::new()), ..state });
         Self {
-            watches: Watches::new(watch_history, state.next_index()),
-            state,
+            watches,
             published,
             record: Record::default(),
             snapshots,
@@ -90,7 +77,7 @@ impl StateMachine {
         }
     }
 
-    /// What readers load from.
+    /// What readers look at.
     pub(in crate::raft) fn published(&self) -> Published {
         self.published.clone()
     }
@@ -106,12 +93,60 @@ impl StateMachine {
     }
 }
 
+/// Who waits for what came of an entry, and that.
+type Answers = Vec<(ApplyResponder<TypeConfig>, Outcome)>;
+type Entries = std::vec::IntoIter<EntryResponder<TypeConfig>>;
+
+impl StateMachine {
+    /// Applies the first of these entries, one at least and no more than [`WORK_MAX`], and publishes what comes of them;
+    /// how much work that was comes back, too. An error if that panics: Raft must hear of it.
+    fn apply_some(&self, entries: &mut Entries) -> io::Result<(Answers, usize)> {
+        let apply = || self.published.change(|state| self.apply_to(state, entries));
+        // A state that is half changed is shown to nobody: its lock is poisoned then.
+        panic::catch_unwind(AssertUnwindSafe(apply))
+            .map_err(|_| io::Error::other("applying an entry has panicked"))
+    }
+
+    fn apply_to(&self, state: &mut State, entries: &mut Entries) -> (Answers, usize) {
+        let (mut answers, mut changed, mut done) = (Vec::new(), Vec::new(), 0);
+        while done < WORK_MAX
+            && let Some((entry, responder)) = entries.next()
+        {
+            let entry = wire::entry(entry);
+            #[cfg(test)]
+            if self.leaves_entries_out {
+                let before = entry.id.index.checked_sub(1);
+                state.applied = before.map(|index| LogId { index, ..entry.id });
+            }
+            let outcome = apply(state, &entry);
+            self.record.note(state);
+            let events = state.changes.replace(Vec::new()).unwrap_or_default();
+            changed.push((entry.id.index, events));
+            answers.extend(responder.map(|responder| (responder, outcome)));
+            done += work(&entry);
+        }
+        self.watches.record(changed);
+        (answers, done)
+    }
+}
+
+/// How many keys an entry may touch.
+fn work(entry: &Entry) -> usize {
+    let Payload::Command(command) = &entry.payload else { return 1 };
+    match &command.action {
+        Action::Txn { txn, .. } => txn.keys().count().max(1),
+        Action::DeleteSpan { limit, .. } => (*limit as usize).clamp(1, SPAN_DELETES_MAX),
+        Action::Expire => EXPIRIES_MAX,
+        _ => 1,
+    }
+}
+
 impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogIdOf>, StoredMembershipOf)> {
-        wire::applied_state(&self.state)
+        wire::applied_state(&self.published.live())
     }
 
     async fn apply<S>(&mut self, entries: S) -> io::Result<()>
@@ -126,31 +161,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 Ok(Some(chunk)) => (chunk, None),
                 Err(futures::stream::TryReadyChunksError(chunk, error)) => (chunk, Some(error)),
             };
-            // How a group forms is always shown: otherwise nothing would come that could show it later.
-            let late = planted::bug(Bug::LatePublish) && !self.state.map.is_empty();
-            let mut answers = Vec::with_capacity(chunk.len());
-            let mut changed = Vec::with_capacity(chunk.len());
-            for (entry, responder) in chunk {
-                let entry = wire::entry(entry);
-                #[cfg(test)]
-                if self.leaves_entries_out {
-                    let before = entry.id.index.checked_sub(1);
-                    self.state.applied = before.map(|index| LogId { index, ..entry.id });
+            let mut chunk = chunk.into_iter();
+            while !chunk.as_slice().is_empty() {
+                let (answers, work) = self.apply_some(&mut chunk)?;
+                for (responder, outcome) in answers {
+                    responder.send(outcome);
                 }
-                let outcome = apply(&mut self.state, &entry);
-                self.record.note(&self.state);
-                changed.push((
-                    entry.id.index,
-                    self.state.changes.replace(Vec::new()).unwrap_or_default(),
-                ));
-                answers.extend(responder.map(|responder| (responder, outcome)));
-            }
-            if !(late && planted::one_of(2)) {
-                self.published.publish(&self.state);
-            }
-            self.watches.record(changed);
-            for (responder, outcome) in answers {
-                responder.send(outcome);
+                if work >= WORK_MAX {
+                    // There may be no other thread for those who wait.
+                    tokio::task::yield_now().await;
+                }
             }
             if let Some(error) = failure {
                 return Err(error);
@@ -159,7 +179,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { state: self.state.clone(), snapshots: self.snapshots.clone() }
+        SnapshotBuilder {
+            state: Some(self.published.live().clone()),
+            snapshots: self.snapshots.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -169,7 +192,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> io::Result<()> {
         let snapshots = self.snapshots.clone();
         self.record.begin_anew();
-        self.state = on_disk(move || match snapshot {
+        let state = on_disk(move || match snapshot {
             SnapshotData::Received(received) => {
                 received.install(&snapshots).map(|(_, state)| state)
             }
@@ -182,11 +205,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             SnapshotData::Built(snapshot) => snapshots.read(&snapshot),
         })
         .await?;
-        self.state.changes = Some(Vec::new());
+        let state = State { changes: Some(Vec::new()), ..state };
         // First: who sees the new state must not be told of a place before it.
-        self.watches.begin_anew(self.state.next_index());
-        self.published.publish(&self.state);
-        Ok(())
+        self.watches.begin_anew(state.next_index());
+        let old = self.published.change(|now| mem::replace(now, state));
+        // It takes as long as there are keys.
+        blocking(move || drop(old)).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
@@ -204,7 +228,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// Writes one frozen state to a file while the state machine goes on.
 #[derive(Debug)]
 pub(in crate::raft) struct SnapshotBuilder {
-    state: State,
+    /// Until it is written; then the thread that wrote it frees what nobody else has any more.
+    state: Option<State>,
     snapshots: Snapshots,
 }
 
@@ -212,8 +237,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
-        let (state, snapshots) = (self.state.clone(), self.snapshots.clone());
-        let written = in_background(move || snapshots.write(&state)).await?;
+        let snapshots = self.snapshots.clone();
+        let state = self.state.take().ok_or_else(|| io::Error::other("it was written already"))?;
+        let written = in_background(move || snapshots.write_at_leisure(&state)).await?;
         let snapshot = written.map_err(io::Error::other)?;
         let meta = wire::snapshot_meta(snapshot.last.as_ref(), &snapshot.membership)?;
         Ok(RaftSnapshot { meta, snapshot: SnapshotData::Built(snapshot) })
@@ -244,4 +270,39 @@ pub(in crate::raft) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
 ) -> io::Result<T> {
     blocking(work).await?.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::disk::Real;
+    use crate::types::command::Command;
+    use crate::types::ids::{ClusterId, NodeId};
+    use crate::types::scan::Span;
+
+    fn entry(index: u64, action: Action) -> Entry {
+        let id = LogId { term: 1, leader: NodeId(1), index };
+        Entry { id, payload: Payload::Command(Command { ts: 1, action }) }
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_an_entry_is_applied_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let snapshots = Snapshots::open(Arc::new(Real), dir.path()).expect("a new directory");
+        let mut machine = StateMachine::new(State::default(), snapshots, 0);
+        let behind_a_hole = wire::raft_entry(entry(7, Action::Expire)).expect("an entry");
+        let applied = machine.apply(futures::stream::iter([Ok((behind_a_hole, None))])).await;
+        assert!(applied.is_err_and(|error| error.to_string().contains("panicked")));
+    }
+
+    #[test]
+    fn what_touches_many_keys_is_much_work() {
+        let span = Span::new("", "");
+        let delete = |limit| Action::DeleteSpan { span: span.clone(), limit, once: None };
+        assert_eq!(work(&entry(0, delete(1000))), 1000);
+        assert_eq!(work(&entry(0, delete(u32::MAX))), SPAN_DELETES_MAX);
+        assert_eq!(work(&entry(0, Action::Confirm { cluster: ClusterId(1) })), 1);
+    }
 }

@@ -11,7 +11,7 @@ use crate::types::peer::Identity;
 impl Replica {
     /// Who this replica is and which group it belongs to, as far as it knows.
     pub fn identity(&self) -> Identity {
-        let state = self.published().load();
+        let state = self.published().frozen();
         let name = state.group.as_ref().map(|(_, name)| name.to_string());
         Identity {
             member: self.member().clone(),
@@ -29,7 +29,7 @@ impl Replica {
     /// Why this replica can't take requests yet, if it can't.
     pub(in crate::raft) fn formed(&self) -> Result<(), Error> {
         self.trusted()?;
-        if self.published().load().group.is_some() {
+        if self.published().name().is_some() {
             return Ok(());
         }
         let waiting = lock(self.formation()).waiting.clone();
@@ -62,7 +62,7 @@ impl Replica {
 
     /// Everything about this replica that people and programs ask for.
     pub fn status(&self) -> ShardStatus {
-        let state = self.published().load();
+        let state = self.published().frozen();
         let lag_ms = self.lag_ms();
         let quorum = self.quorum();
         let leader = self.leader();

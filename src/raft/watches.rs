@@ -40,7 +40,8 @@ impl Watches {
         Self(Arc::new(Inner { history, grown: Notify::new() }))
     }
 
-    /// Takes what these entries have changed, once it is published.
+    /// Takes what these entries have changed, before readers can see it: who says that nothing has changed up to some entry
+    /// knows of all before it.
     pub(in crate::raft) fn record(&self, changed: Vec<(Index, Vec<Event>)>) {
         let mut history = lock(&self.0.history);
         let mut any = false;
@@ -161,17 +162,18 @@ impl Replica {
     /// What can be watched here: all keys of the group, or this one.
     pub fn watchable(&self, key: Option<&Key>) -> Result<Watchable, Error> {
         self.formed()?;
-        let state = self.published().load();
-        let Some((group, name)) = &state.group else {
-            return Err(Error::unavailable("the group has not formed yet"));
-        };
-        let owned = key.map_or(Ok(()), |key| state.check_owned(key));
-        owned.map_err(|wrong| Error::WrongShard { epoch: wrong.epoch })?;
-        Ok(Watchable { group: *group, name: Arc::clone(name), epoch: state.epoch() })
+        self.published().read(|state| {
+            let Some((group, name)) = &state.group else {
+                return Err(Error::unavailable("the group has not formed yet"));
+            };
+            let owned = key.map_or(Ok(()), |key| state.check_owned(key));
+            owned.map_err(|wrong| Error::WrongShard { epoch: wrong.epoch })?;
+            Ok(Watchable { group: *group, name: Arc::clone(name), epoch: state.epoch() })
+        })
     }
 
     fn checked(&self, told: Result<Told, Compacted>) -> Result<Told, Error> {
-        let at = position(&self.published().load())?;
+        let at = self.published().read(position)?;
         self.trusted()?;
         told.map_err(|Compacted { oldest }| {
             let oldest = GroupIndex { group: at.group, index: oldest.saturating_sub(1) };

@@ -4,9 +4,12 @@
 //! Everything that goes wrong later leaves the fate open, even when this replica has truncated
 //! the entry: another may hold it and still win an election.
 
+use std::sync::Arc;
+
 use openraft::OptionalSend;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
 use openraft::raft::responder::Responder;
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::planted::{self, Bug};
@@ -16,7 +19,6 @@ use crate::raft::quorum::Acknowledged;
 use crate::raft::reads::position;
 use crate::raft::replica::Replica;
 use crate::store::apply::txn::read;
-use crate::store::state::State;
 use crate::types::command::{Action, Command, KeyWrite, Outcome, Write};
 use crate::types::deadline::Deadline;
 use crate::types::error::{Decline, Error};
@@ -126,9 +128,10 @@ impl Replica {
 
     /// For [`Bug::AckMinority`]: what a write would come to.
     fn as_if_applied(&self, ts: u64) -> Applied {
-        let state = self.published().load();
-        let outcome = Outcome::Written { version: state.version_floor + 1, existed: false };
-        Applied { index: state.next_index(), ts, outcome }
+        let (floor, index) =
+            self.published().read(|state| (state.version_floor, state.next_index()));
+        let outcome = Outcome::Written { version: floor + 1, existed: false };
+        Applied { index, ts, outcome }
     }
 
     /// Writes one key; acknowledged by `max(majority, --quorum)` voters when it returns.
@@ -159,7 +162,7 @@ impl Replica {
     ) -> Result<TxnReply, Error> {
         if txn.only_reads() {
             self.prepare(Consistency::Linearizable, deadline).await?;
-            let state = self.published().load();
+            let state = self.published().frozen();
             let (at, outcome) = (position(&state)?, read(&state, &txn).ok_or_else(odd_outcome)?);
             self.trusted()?;
             let Outcome::Txn(outcome) = accepted(outcome, &at)? else { return Err(odd_outcome()) };
@@ -196,9 +199,11 @@ impl Replica {
 
     /// The position of an entry that was applied, or of the state as it is if there was none.
     fn at(&self, index: Index) -> Result<GroupIndex, Error> {
-        let state = self.published().load();
-        let newest = position(&state).map_err(|error| Error::outcome_unknown(error.to_string()))?;
-        Ok(if index == 0 { newest } else { GroupIndex { index, ..newest } })
+        let name = self.published().name();
+        let group = name.ok_or_else(|| Error::outcome_unknown("the group has not formed yet"))?;
+        let newest = || self.published().applied_index().unwrap_or(0);
+        let index = if index == 0 { newest() } else { index };
+        Ok(GroupIndex { group: Arc::clone(group), index })
     }
 
     /// What a write with a name came to, if it was applied before: known without another entry, which would
@@ -208,12 +213,12 @@ impl Replica {
         action: &Action,
         deadline: Deadline,
     ) -> Result<Option<Applied>, Error> {
-        let recall = |state: &State| match action {
-            Action::Once { once, write } => state.answers.recall(once, write),
-            Action::Txn { once: Some(once), txn } => state.answers.recall(once, txn),
+        let known = match action {
+            Action::Once { once, write } => self.recall(once, write),
+            Action::Txn { once: Some(once), txn } => self.recall(once, txn),
             _ => None,
         };
-        let Some(outcome) = recall(&self.published().load()) else { return Ok(None) };
+        let Some(outcome) = known else { return Ok(None) };
         // As a read: only the leader may say it, of a state that is committed. If that can't be had, it has
         // taken effect all the same.
         let confirmed = self.prepare(Consistency::Linearizable, deadline).await;
@@ -225,6 +230,16 @@ impl Replica {
         })?;
         self.trusted()?;
         Ok(Some(Applied { index: 0, ts: 0, outcome }))
+    }
+
+    fn recall(&self, once: &Once, write: &impl Serialize) -> Option<Outcome> {
+        match once {
+            Once::Session(_) => self.published().read(|state| state.answers.recall(once, write)),
+            // All of the write is hashed: not while others wait for the state.
+            Once::Key(_) => {
+                self.published().read(|state| state.answers.clone()).recall(once, write)
+            }
+        }
     }
 
     /// Has `action` remove keys of a span, if this replica can; acknowledged as a write is.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! An entry is first in the log, synced; once it is committed, [`apply::apply`] turns it into
-//! [`state::State`], which is published as a clone for readers. From time to time a clone is
+//! [`state::State`], which readers look at between two changes. From time to time a clone is
 //! written as a snapshot, and the log up to it may go. A start reads the newest snapshot and
 //! applies the log behind it again.
 //!

@@ -2,7 +2,7 @@
 //!
 //! Data and questions about it. It is changed in one place only, `store::apply`, and replaced as a
 //! whole when a snapshot is read. A clone takes O(1) and shares everything, so whoever holds one
-//! has a frozen view: a snapshot or a long scan never waits for writes and never makes them wait.
+//! has a frozen view: a snapshot or a long scan makes no write wait.
 //!
 //! Items come and go through [`State::insert`] and [`State::remove`], which keep what is counted
 //! of them. Every read of a key asks [`State::read`], which checks that the key is the group's own; nothing

@@ -101,7 +101,7 @@ impl Replica {
     async fn check_name(&self) -> Result<(), String> {
         let mut metrics = self.raft().data_metrics();
         let name = loop {
-            if let Some((_, name)) = &self.published().load().group {
+            if let Some(name) = self.published().name() {
                 break name.to_string();
             }
             if metrics.changed().await.is_err() {
@@ -198,7 +198,7 @@ impl Replica {
 pub(in crate::raft) async fn found(replica: Replica) {
     let mut metrics = replica.raft().data_metrics();
     loop {
-        if replica.published().load().group.is_some() {
+        if replica.published().name().is_some() {
             return;
         }
         if let Some(group) = replica.group()

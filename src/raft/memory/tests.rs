@@ -71,7 +71,7 @@ impl Leader {
         let id = LogId { term: 1, leader: NodeId(1), index: self.state.next_index() };
         let payload = Payload::Command(Command { ts: 1, action });
         apply(&mut self.state, &Entry { id, payload });
-        self.published.publish(&self.state);
+        self.published.change(|state| *state = self.state.clone());
         drop(room);
         assert!(self.state.memory() <= MAX, "{} bytes", self.state.memory());
     }
@@ -208,7 +208,7 @@ async fn a_put_that_nobody_waits_for_keeps_its_room_until_it_is_applied() {
     };
     tokio::time::timeout(Duration::from_secs(60), abandoned).await.expect("some are seen there");
     settled().await;
-    let state = replica.published().load();
+    let state = replica.published().frozen();
     assert!(state.memory() <= MAX, "{} bytes", state.memory());
     let first = Key::new("first").expect("a key");
     let version = state.read(&first).expect("it is owned").expect("it was put").version;
