@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,8 +199,7 @@ impl BenchArgs {
             !(self.cleanup && self.prefix.is_empty()),
             "--cleanup with an empty --prefix would delete every key; give a prefix"
         );
-        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
-        let threads = self.threads.unwrap_or_else(|| cores().min(BENCH_THREADS_MAX));
+        let threads = self.threads.unwrap_or_else(|| flags::processors().min(BENCH_THREADS_MAX));
         let settings = Settings {
             clients: self.clients,
             threads,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::ensure;
 use clap::Args;
 
+use crate::cli::flags::THREADS_MAX;
 use crate::cli::{Ending, flags};
 use crate::server::{CoordinatorOptions, run_coordinator};
 use crate::types::limits::{GROUPS_MAX, MEMBERS_MAX, VNODES_DEFAULT, VNODES_MAX};
@@ -40,9 +41,16 @@ pub(super) struct CoordinatorArgs {
     /// The largest value
     #[arg(long, env = "SAGE_MAX_VALUE_SIZE", value_name = "SIZE", default_value = "8MiB", value_parser = parse_bytes)]
     max_value_size: u64,
+    /// Worker threads; if not given, half as many as there are processors, and at least one
+    #[arg(long, env = "SAGE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
+    threads: Option<u16>,
 }
 
 impl CoordinatorArgs {
+    pub(super) fn threads(&self) -> usize {
+        flags::threads(self.threads)
+    }
+
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         run_coordinator(self.options()?).await?;
         Ok(Ending::Done)

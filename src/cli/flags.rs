@@ -46,6 +46,21 @@ pub(super) fn max_memory(given: u64) -> anyhow::Result<Option<u64>> {
     Ok((given > 0).then_some(given))
 }
 
+/// The most worker threads.
+pub(super) const THREADS_MAX: i64 = 1024;
+
+/// How many worker threads a server has: half as many as there are processors, if it was not told. The others are for the
+/// log's thread, the system's part of the network, and whoever else runs here; threads that wait for each other's
+/// processor cost more than they do (`docs/performance.md`).
+pub(super) fn threads(given: Option<u16>) -> usize {
+    given.map_or_else(|| (processors() / 2).max(1), usize::from)
+}
+
+/// How many processors this process may use.
+pub(super) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// A group's name: it stands in headers, logs and tables.
 pub(super) fn group_name(given: &str) -> anyhow::Result<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);

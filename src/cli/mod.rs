@@ -101,6 +101,17 @@ enum Command {
     Repair(repair::RepairArgs),
 }
 
+impl Command {
+    /// How many worker threads it asks for.
+    fn threads(&self) -> Option<usize> {
+        match self {
+            Self::Shard(args) => Some(args.threads()),
+            Self::Coordinator(args) => Some(args.threads()),
+            _ => None,
+        }
+    }
+}
+
 /// How a command that did not fail ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
@@ -139,7 +150,11 @@ fn start(cli: Cli) -> anyhow::Result<Ending> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     planted::plant().map_err(anyhow::Error::msg)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = cli.command.threads() {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build();
     // As a task: the thread that waits here would be woken for whatever the future itself waits for.
     let work = async { tokio::spawn(carry_out(cli.command)).await };
     let ended = runtime.context("the runtime does not start")?.block_on(work);

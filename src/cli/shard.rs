@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
 
+use crate::cli::flags::THREADS_MAX;
 use crate::cli::{Ending, flags};
 use crate::server::{ShardOptions, run_shard};
 use crate::store::snapshot::Codec;
@@ -86,6 +87,9 @@ pub(super) struct ShardArgs {
     /// Keep the newest changes, up to this size, for watchers that come again
     #[arg(long, env = "SAGE_WATCH_HISTORY", value_name = "SIZE", default_value = "32MiB", value_parser = parse_bytes)]
     watch_history: u64,
+    /// Worker threads; if not given, half as many as there are processors, and at least one
+    #[arg(long, env = "SAGE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=THREADS_MAX))]
+    threads: Option<u16>,
 }
 
 /// `--snapshot-codec`.
@@ -107,6 +111,10 @@ impl From<SnapshotCodec> for Codec {
 }
 
 impl ShardArgs {
+    pub(super) fn threads(&self) -> usize {
+        flags::threads(self.threads)
+    }
+
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         run_shard(self.options()?).await?;
         Ok(Ending::Done)
