@@ -332,10 +332,17 @@ fn put_until(
     if let Err(WrongShard { epoch }) = state.check_owned(key) {
         return Outcome::WrongShard { epoch };
     }
-    remove_if_over(state, key);
-    let old = state.map.get(key);
-    let existed = old.is_some();
-    let version = old.map_or(state.version_floor, |old| old.version) + 1;
+    // One search through the map, which is most of what a put costs.
+    let held = state.map.get(key).map(|old| (old.version, old.is_over(state.clock)));
+    let (existed, before) = match held {
+        Some((version, false)) => (true, version),
+        Some((_, true)) => {
+            remove_over(state, key);
+            (false, state.version_floor)
+        }
+        None => (false, state.version_floor),
+    };
+    let version = before + 1;
     let ts = if planted::bug(Bug::OwnClock) { SystemClock.now_ms() } else { ts };
     let mut value = value.clone();
     if planted::bug(Bug::FlipBit) && planted::one_of(100) {

@@ -31,12 +31,17 @@ pub enum DecodeError {
     LeftOver(usize),
 }
 
+/// Room for most of what is encoded: a buffer that grows is copied each time.
+const ENCODED_BYTES: usize = 256;
+
 /// Encodes a value of ours.
 ///
 /// # Panics
 /// If the type can't be encoded at all (a map of unknown length, say): a bug of ours.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("our own types have an encoding")
+    let mut encoded = Vec::with_capacity(ENCODED_BYTES);
+    encode_into(value, &mut encoded);
+    encoded
 }
 
 /// Appends the encoding of a value of ours to `buffer`.
