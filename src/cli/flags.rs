@@ -99,6 +99,12 @@ mod tests {
     }
 
     #[test]
+    fn a_server_leaves_processors_to_others_unless_it_is_told() {
+        assert_eq!(threads(Some(3)), 3);
+        assert_eq!(threads(None), (processors() / 2).max(1));
+    }
+
+    #[test]
     fn sizes_and_names_have_bounds() {
         assert_eq!(max_value_bytes(8 << 20).expect("valid"), 8 << 20);
         assert!(max_value_bytes(0).is_err() && max_value_bytes(65 << 20).is_err());

@@ -294,6 +294,7 @@ mod tests {
             ("--snapshot-log-size 1KiB", "--snapshot-log-size must be at least"),
             ("--max-memory 1023KiB", "--max-memory must be at least 1 MiB, or 0 for no limit"),
             ("--max-memory 1TB", "not a size"),
+            ("--threads 0", "0 is not in 1..=1024"),
             ("--unknown", "unexpected argument"),
         ];
         for (flags, sentence) in cases {

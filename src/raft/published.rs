@@ -1,10 +1,8 @@
 //! The state of one replica as one task changes it and everybody else reads it.
 //!
 //! It is changed where it is, under a lock that is held for a few entries: a node of the map is
-//! copied only while somebody holds a frozen state that has it too, a scan or a snapshot. Before, each
-//! chunk left a frozen state behind for readers, and the next had to copy every node that it changed;
-//! that was most of what applying cost ([decision 019]). Who reads one key holds the lock for as long
-//! as that takes.
+//! copied only while somebody holds a frozen state that has it too, a scan or a snapshot. Who reads one
+//! key holds the lock for as long as that takes ([decision 019] has the figures).
 //!
 //! [decision 019]: ../../docs/decisions/019-state-behind-a-lock.md
 

@@ -126,7 +126,7 @@ pub const SNAPSHOT_HEADER_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024 * 1024;
 pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
 /// Who writes a snapshot rests so many times as long as he has worked, so that a machine that has little
 /// of its processors left still has enough for its clients.
-pub const SNAPSHOT_REST: u32 = 7;
+pub const SNAPSHOT_REST: u32 = 3;
 /// The longest single rest: work that was held up is not work.
 pub const SNAPSHOT_REST_MAX: Duration = Duration::from_millis(50);
 /// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
@@ -248,7 +248,7 @@ pub const WAL_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const WAL_QUEUE_REQUESTS_MAX: usize = 4096;
 /// The bytes of entries that the WAL keeps in memory for replication, beside those that wait to be
 /// written. Followers further behind are served from disk.
-pub const WAL_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const WAL_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most batches that one look into the WAL's index takes.
 pub const WAL_LOOKUP_BATCHES_MAX: usize = 1024;
 /// The most segments that are kept for reuse when the log was purged.
