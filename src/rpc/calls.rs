@@ -147,7 +147,10 @@ async fn write_queued(
             _ = ticks.tick() => writer.push(Kind::KeepAlive, 0, Bytes::new()),
             () = queued.notified() => {}
         }
-        gather(|| pending.queued()).await;
+        // With no other call under way nobody is about to bring one.
+        if !pending.has_one_at_most() {
+            gather(|| pending.queued()).await;
+        }
         loop {
             pending.take(&mut batch);
             for (id, request) in batch.drain(..) {

@@ -91,6 +91,11 @@ impl Pending {
         self.lock().queue.len()
     }
 
+    /// Whether no more than one call is queued or waits for its answer.
+    pub(super) fn has_one_at_most(&self) -> bool {
+        self.lock().calls.len() <= 1
+    }
+
     /// Takes queued calls, oldest first, up to about [`WRITE_BATCH_BYTES`]: from now on they may
     /// have been sent.
     pub(super) fn take(&self, batch: &mut Vec<(u64, Bytes)>) {
@@ -234,10 +239,12 @@ mod tests {
         let mut calls = queue(&pending, 3);
         assert!(matches!(pending.withdraw(1), Some(CallError::NotSent(_))));
         assert_eq!(take(&pending), [0, 2]);
+        assert!(!pending.has_one_at_most(), "both wait for their answers");
         assert!(matches!(pending.withdraw(0), Some(CallError::Late(_))));
         pending.answer(0, Bytes::new());
         pending.answer(1, Bytes::new());
         pending.answer(99, Bytes::new());
+        assert!(pending.has_one_at_most());
         assert_eq!(pending.withdraw(0), None);
         assert_eq!(fates(&mut calls), "...");
     }

@@ -159,8 +159,11 @@ async fn write(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Outgoing>) 
                 None => return writer.close().await,
             },
         }
-        // Whoever else has an answer for this write puts it in first: see `connection::gather`.
-        gather(|| outgoing.len()).await;
+        // Whoever else has an answer for this write puts it in first: see `connection::gather`. Each call that runs has a
+        // sender, and who takes calls has one more.
+        if outgoing.sender_strong_count() > 1 {
+            gather(|| outgoing.len()).await;
+        }
         while writer.pushed_bytes() < WRITE_BATCH_BYTES
             && let Ok(next) = outgoing.try_recv()
         {
