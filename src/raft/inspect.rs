@@ -57,8 +57,8 @@ impl Replica {
         }
     }
 
-    /// Its entries from `index` on, as far as they are in memory.
+    /// The entries of its log from `index` on; none if it has failed.
     pub(crate) fn entries_from(&self, index: Index) -> Vec<Entry> {
-        self.wal().cached_from(index)
+        self.wal().entries_from(index).unwrap_or_default()
     }
 }

@@ -135,19 +135,33 @@ pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Reco
         let path = path.clone();
         blocking(move || open(&path, files)).await.map_err(OpenError::internal)?
     };
-    let mut recovered = opened?;
-    let wal = &recovered.wal;
-    if recovered.group.is_none() {
-        recovered.group = founded(wal).await?;
+    let opened = opened?;
+    match read(&path, &opened).await {
+        Ok((state, group)) => {
+            let Opened { data, meta, node, wal, snapshots } = opened;
+            Ok(Recovered { data, meta, node, wal, snapshots, state, group })
+        }
+        Err(error) => {
+            // The directory may be set aside next: nothing that was begun here is to reach it then.
+            if let Err(error) = opened.wal.close().await {
+                tracing::debug!(%error, "the log was closed after the replica could not be opened");
+            }
+            Err(error)
+        }
     }
-    if recovered.group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
-        return Err(OpenError::GroupLost { path });
-    }
-    Ok(recovered)
+}
+
+/// What a data directory holds beside its state.
+struct Opened {
+    data: Option<DataDir>,
+    meta: Meta,
+    node: NodeId,
+    wal: Wal,
+    snapshots: Snapshots,
 }
 
 /// Opens everything in `path`. Blocks on the disk.
-fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
+fn open(path: &Path, files: Files) -> Result<Opened, OpenError> {
     let Files { disk, meta, segment_bytes } = files;
     let (data, meta) = if let Some(meta) = meta {
         (None, meta)
@@ -170,21 +184,33 @@ fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
         return Err(OpenError::LogLost { path: path.into() });
     }
     let node = identity(path, &meta, written_by)?;
-    let state = match snapshots.newest() {
-        Some(newest) => snapshots.read(&newest)?,
-        None => State::default(),
-    };
     let wal = Wal::open(WalOptions { disk, dir: wal_dir, node, segment_bytes })?;
+    Ok(Opened { data, meta, node, wal, snapshots })
+}
+
+/// Reads the newest snapshot, behind which the log must go on, and which group this is. After the log: the memory that its
+/// recovery takes for a while, the map gets then.
+async fn read(path: &Path, opened: &Opened) -> Result<(State, Option<GroupId>), OpenError> {
+    let snapshots = opened.snapshots.clone();
+    let newest = move || snapshots.newest().map(|newest| snapshots.read(&newest)).transpose();
+    let state = blocking(newest).await.map_err(OpenError::internal)??.unwrap_or_default();
+    let Opened { meta, wal, .. } = opened;
     if let Some(purged) = wal.purged()
         && state.applied.is_none_or(|applied| applied.index < purged.index)
     {
         return Err(OpenError::SnapshotLost { path: path.into(), purged: purged.index });
     }
-    let group = match &state.group {
-        Some((group, _)) => Some(*group),
-        None => meta.group()?,
+    let group = match state.group.as_ref().map(|(group, _)| *group) {
+        Some(group) => Some(group),
+        None => match meta.group()? {
+            Some(group) => Some(group),
+            None => founded(wal).await?,
+        },
     };
-    Ok(Recovered { data, meta, node, wal, snapshots, state, group })
+    if group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
+        return Err(OpenError::GroupLost { path: path.into() });
+    }
+    Ok((state, group))
 }
 
 fn identity(path: &Path, meta: &Meta, wal: Option<NodeId>) -> Result<NodeId, OpenError> {

@@ -120,7 +120,7 @@ impl Invariants {
             if known.0 != content {
                 return Err(format!("log matching: two entries are {}", entry.id));
             }
-            // What is before the first in memory is not seen.
+            // What is before the first in the log is not seen.
             match (known.1, before) {
                 (Some(one), Some(other)) if one != other => {
                     return Err(format!("log matching: {one} and {other} before {}", entry.id));

@@ -279,7 +279,7 @@ impl Node {
         face.replica.as_ref().map(|replica| replica.inspect(before))
     }
 
-    /// The entries of its log that are in memory, from `index` on.
+    /// The entries of its log from `index` on.
     pub(in crate::sim) fn entries_from(&self, index: u64) -> Vec<Entry> {
         let entries = |process: &Process| {
             let face = lock(&process.face);

@@ -60,6 +60,12 @@ impl View {
         }
     }
 
+    /// From now on keeps about `bytes_max` bytes of entries in memory.
+    pub(super) fn keep(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        self.evict();
+    }
+
     /// The last entry purged.
     pub(super) fn purged(&self) -> Option<LogId> {
         self.purged

@@ -318,12 +318,10 @@ impl Wal {
         self.shared().lock().cuts
     }
 
-    /// The entries from `index` on that are in memory.
+    /// The entries from `index` on, read on this thread.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn cached_from(&self, index: Index) -> Vec<Entry> {
-        let inner = self.shared().lock();
-        let from = index.max(inner.view.cached_from());
-        inner.view.cached(from..Index::MAX).map(|(entry, _)| entry.clone()).collect()
+    pub(crate) fn entries_from(&self, index: Index) -> io::Result<Vec<Entry>> {
+        reader::read_at_once(self.shared(), &(index..Index::MAX))
     }
 
     fn shared(&self) -> &Shared {

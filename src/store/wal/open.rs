@@ -32,11 +32,12 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
     );
     let kind = Kind { disk, dir, node, bytes: segment_bytes };
     at(&kind.dir, disk::make_dir(&*kind.disk, &kind.dir))?;
-    let read = read(&kind, cache_bytes_max);
+    let read = read(&kind);
     if let Err(WalError::Damaged { .. }) = read {
         mark::keep(&*kind.disk, &kind.dir)?;
     }
-    let (recovered, mut segments) = read?;
+    let (mut recovered, mut segments) = read?;
+    recovered.view.keep(cache_bytes_max);
     segment::remove_leftovers(&*kind.disk, &kind.dir)?;
     // A process that was killed may have left the name of a segment unsynced that is used now.
     at(&kind.dir, kind.disk.sync_dir(&kind.dir))?;
@@ -68,10 +69,11 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
 
 type Segments = BTreeMap<u64, Segment>;
 
-/// Reads all segments, oldest first.
-fn read(kind: &Kind, cache_bytes_max: usize) -> Result<(Recovered, Segments), WalError> {
+/// Reads all segments, oldest first. Keeps no entry: who applies them reads them once, piece by piece, and what a
+/// process once had in memory stays with it.
+fn read(kind: &Kind) -> Result<(Recovered, Segments), WalError> {
     let damaged = |damage| WalError::damaged(&kind.dir, damage);
-    let mut recovery = Recovery::new(cache_bytes_max);
+    let mut recovery = Recovery::new(0);
     let mut segments = Segments::new();
     let mut bytes = Vec::new();
     for (number, path) in segment::list(&*kind.disk, &kind.dir)? {

@@ -76,15 +76,9 @@ async fn attempt(
     range: Range<Index>,
     bytes_max: usize,
 ) -> io::Result<Option<Vec<Entry>>> {
-    let (cuts, span) = {
-        let inner = shared.lock();
-        inner.check()?;
-        (inner.cuts, inner.view.span())
-    };
-    let range = range.start.max(span.start)..range.end.min(span.end);
-    let mut found = Found { next: range.start, bytes_max, ..Found::default() };
+    let (mut found, end, cuts) = begin(shared, &range, bytes_max)?;
     while !found.full {
-        match step(shared, &mut found, range.end, cuts) {
+        match step(shared, &mut found, end, cuts) {
             Step::Changed => return Ok(None),
             Step::End => break,
             Step::Disk(batches) => {
@@ -94,6 +88,30 @@ async fn attempt(
         }
     }
     Ok(Some(found.entries))
+}
+
+/// As [`read`] without a limit, for a simulation that looks on from outside: nobody else runs meanwhile.
+#[cfg(any(test, feature = "simulation"))]
+pub(super) fn read_at_once(shared: &Shared, range: &Range<Index>) -> io::Result<Vec<Entry>> {
+    let (mut found, end, cuts) = begin(shared, range, usize::MAX)?;
+    while let Step::Disk(batches) = step(shared, &mut found, end, cuts) {
+        found = read_batches(found, &batches)?;
+    }
+    Ok(found.entries)
+}
+
+/// Nothing read yet, where the range ends, and how often the log was changed until now.
+fn begin(
+    shared: &Shared,
+    range: &Range<Index>,
+    bytes_max: usize,
+) -> io::Result<(Found, Index, u64)> {
+    let inner = shared.lock();
+    inner.check()?;
+    let span = inner.view.span();
+    let next = range.start.max(span.start);
+    let found = Found { next, bytes_max, ..Found::default() };
+    Ok((found, range.end.min(span.end), inner.cuts))
 }
 
 fn step(shared: &Shared, found: &mut Found, end: Index, cuts: u64) -> Step {

@@ -72,6 +72,24 @@ async fn entries_that_left_memory_come_from_disk() {
 }
 
 #[tokio::test]
+async fn a_start_keeps_no_entry_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path()).unwrap();
+    append(&wal, 1, 1..3, 10).await;
+    wal.close().await.unwrap();
+
+    let wal = open(dir.path()).unwrap();
+    let cached_from = |wal: &Wal| wal.handle.shared.lock().view.cached_from();
+    assert_eq!(cached_from(&wal), 3);
+    append(&wal, 1, 3..5, 10).await;
+    assert_eq!(cached_from(&wal), 3, "what comes later is kept");
+    let expected: Vec<_> = (1..5).map(|index| entry(1, index, 10)).collect();
+    assert_eq!(wal.entries(1..5, usize::MAX).await.unwrap(), expected, "from disk and memory");
+    assert_eq!(wal.entries_from(2).unwrap(), expected[1..], "and on one thread");
+    wal.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn an_entry_that_went_bad_on_disk_is_not_served() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path()).unwrap();
