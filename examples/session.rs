@@ -57,7 +57,7 @@ pub(crate) async fn run(client: &Client) -> Result<(), Box<dyn std::error::Error
     let key = "example-session:ann:5f2c9a";
     log_in(&client, key, json(r#"{"user":"ann","cart":[]}"#)?).await?;
     let read = visit(&client, key).await?.ok_or("no session")?;
-    assert!(read.expires.is_some());
+    assert!(read.expires.at().is_some());
     assert!(change(&client, key, &read, json(r#"{"user":"ann","cart":["tea"]}"#)?).await?);
     let now = visit(&client, key).await?.ok_or("no session")?;
     assert_eq!(now.value, json(r#"{"user":"ann","cart":["tea"]}"#)?);

@@ -10,7 +10,7 @@ use sagedb::types::deadline::Deadline;
 use sagedb::types::error::Error;
 use sagedb::types::http::{ReadyBody, ShardStatus};
 use sagedb::types::ids::NodeId;
-use sagedb::types::item::Item;
+use sagedb::types::item::{Expiry, Item};
 use sagedb::types::kv::{GroupIndex, KvReply, KvRequest, Read, Written};
 use sagedb::types::once::Once;
 use sagedb::types::peer::{Hello, Reply, Request};
@@ -55,7 +55,7 @@ impl Replica {
             acks: 2,
             quorum: 2,
         };
-        let item = Item { value: data::value(0), ts, version, expires: None };
+        let item = Item { value: data::value(0), ts, version, expires: Expiry::NEVER };
         Self { written, read: Read { at, item: Some(item), lag_ms: None } }
     }
 

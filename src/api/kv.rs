@@ -217,7 +217,7 @@ fn raw_value(item: &Item) -> Response {
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     set(headers, HeaderName::from_static(HEADER_TS), &item.ts.to_string());
-    if let Some(expires) = item.expires {
+    if let Some(expires) = item.expires.at() {
         set(headers, HeaderName::from_static(HEADER_EXPIRES), &expires.to_string());
     }
     response

@@ -97,7 +97,7 @@ impl Answer {
             return Err(self.odd("a value with an odd time of expiry"));
         };
         match Value::new(kind, self.body.clone()) {
-            Ok(value) => Ok(Some(Item { value, ts, version, expires })),
+            Ok(value) => Ok(Some(Item { value, ts, version, expires: expires.into() })),
             Err(error) => Err(self.odd(error.to_string())),
         }
     }

@@ -166,7 +166,7 @@ fn op_answer(json: &RawValue, after_lost: bool) -> Result<OpAnswer, String> {
                 return Err("a value without its version or time".into());
             };
             let value = value_of(&value, encoding.as_deref())?;
-            Ok(OpAnswer::Read(Some(Item { value, ts, version, expires })))
+            Ok(OpAnswer::Read(Some(Item { value, ts, version, expires: expires.into() })))
         }
     }
 }

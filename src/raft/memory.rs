@@ -196,7 +196,7 @@ impl Adds {
     /// How much it asks for, and how much of that the key has already.
     fn sizes(self, state: &State, key: &Key) -> (u64, u64) {
         let item = state.map.get(key);
-        let expires = item.is_some_and(|item| item.expires.is_some());
+        let expires = item.is_some_and(|item| item.expires.at().is_some());
         // Like is compared with like: an item for ever with what is held but for its place in the order of
         // expiry, which a touch may give it again.
         let held = |ends| item.map_or(0, |item| memory_of(key, &item.value, ends));

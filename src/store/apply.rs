@@ -30,7 +30,7 @@ use crate::store::state::{State, WrongShard};
 use crate::types::clock::{Clock, SystemClock, TimestampMs};
 use crate::types::command::{Action, Command, Condition, KeyWrite, Outcome, Refusal, Write};
 use crate::types::ids::{ClusterId, GroupId};
-use crate::types::item::{Item, Version};
+use crate::types::item::{Expiry, Item, Version};
 use crate::types::key::Key;
 use crate::types::limits::{EXPIRIES_MAX, SPAN_DELETES_MAX};
 use crate::types::log::{Entry, Payload, StoredMembership};
@@ -259,11 +259,9 @@ fn put_for(
     (value, ttl_ms): (&Value, u64),
     ts: TimestampMs,
 ) -> Outcome {
-    let expires = state.clock.saturating_add(ttl_ms);
-    match put_until(state, key, (value, Some(expires)), ts) {
-        Outcome::Written { version, existed } => {
-            Outcome::Lasting { version, existed, expires: Some(expires) }
-        }
+    let expires = Expiry::after(state.clock, ttl_ms).at();
+    match put_until(state, key, (value, expires), ts) {
+        Outcome::Written { version, existed } => Outcome::Lasting { version, existed, expires },
         other => other,
     }
 }
@@ -275,10 +273,11 @@ fn touch(state: &mut State, key: &Key, ttl_ms: Option<u64>) -> Outcome {
     }
     remove_if_over(state, key);
     let Some(mut item) = state.map.get(key).cloned() else { return Outcome::NoValue };
-    item.expires = ttl_ms.map(|ttl_ms| state.clock.saturating_add(ttl_ms));
-    let (version, expires) = (item.version, item.expires);
+    let expires = ttl_ms.map_or(Expiry::NEVER, |ttl_ms| Expiry::after(state.clock, ttl_ms));
+    item.expires = expires;
+    let version = item.version;
     state.insert(key, item);
-    Outcome::Lasting { version, existed: true, expires }
+    Outcome::Lasting { version, existed: true, expires: expires.at() }
 }
 
 /// A JSON integer, or nothing, which counts as 0.
@@ -288,7 +287,7 @@ fn add(state: &mut State, key: &Key, by: i64, ts: TimestampMs) -> Outcome {
     }
     remove_if_over(state, key);
     let old = state.map.get(key);
-    let expires = old.and_then(|old| old.expires);
+    let expires = old.and_then(|old| old.expires.at());
     let held = old.map_or(Some(0), |old| old.value.as_integer());
     let Some(value) = held.and_then(|held| held.checked_add(by)) else {
         return Outcome::NotAnInteger;
@@ -352,7 +351,7 @@ fn put_until(
         let change = Change::Put { value: value.clone(), expires };
         Event { key: key.clone(), change, ts, version }
     });
-    state.insert(key, Item { value, ts, version, expires });
+    state.insert(key, Item { value, ts, version, expires: expires.into() });
     Outcome::Written { version, existed }
 }
 

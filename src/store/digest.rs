@@ -114,8 +114,8 @@ fn of_item(key: &Key, item: &Item) -> u64 {
         ValueKind::Json => 1,
         ValueKind::Bytes => 2,
     };
-    head[17] = u8::from(item.expires.is_some());
-    head[18..].copy_from_slice(&item.expires.unwrap_or_default().to_le_bytes());
+    head[17] = u8::from(item.expires.at().is_some());
+    head[18..].copy_from_slice(&item.expires.at().unwrap_or_default().to_le_bytes());
     let head = XxHash3_64::oneshot(&head);
     let key = XxHash3_64::oneshot_with_seed(head, key.as_bytes());
     XxHash3_64::oneshot_with_seed(key, &item.value.data)
@@ -137,6 +137,7 @@ mod tests {
     use crate::store::apply::tests::history;
     use crate::types::hash::{HashRange, Token};
     use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, SessionId};
+    use crate::types::item::Expiry;
     use crate::types::log::{Membership, StoredMembership};
     use crate::types::topology::{Claim, Group, Topology};
     use crate::types::value::Value;
@@ -146,7 +147,7 @@ mod tests {
     }
 
     fn item(value: Value, ts: u64, version: u64) -> Item {
-        Item { value, ts, version, expires: None }
+        Item { value, ts, version, expires: Expiry::NEVER }
     }
 
     /// The sum as it is without a history.
@@ -205,8 +206,8 @@ mod tests {
             ("key", item(Value::bytes("value"), 7, 3)),
             ("key", item(Value::text("value"), 8, 3)),
             ("key", item(Value::text("value"), 7, 4)),
-            ("key", Item { expires: Some(8), ..same.clone() }),
-            ("key", Item { expires: Some(0), ..same.clone() }),
+            ("key", Item { expires: Some(8).into(), ..same.clone() }),
+            ("key", Item { expires: Some(0).into(), ..same.clone() }),
             ("key", item(Value::text("value"), 3, 7)),
         ];
         for (at, other) in others {

@@ -94,11 +94,11 @@ impl State {
     pub(in crate::store) fn insert(&mut self, key: &Key, item: Item) -> Option<Item> {
         self.bytes += size_of(key, &item);
         self.items_hash.add(key, &item);
-        if let Some(expires) = item.expires {
+        if let Some(expires) = item.expires.at() {
             self.by_expiry.insert((expires, key.clone()));
         }
         let old = self.map.insert(key.clone(), item)?;
-        if let Some(expires) = old.expires
+        if let Some(expires) = old.expires.at()
             && self.map.get(key).is_some_and(|new| new.expires != old.expires)
         {
             self.by_expiry.remove(&(expires, key.clone()));
@@ -110,7 +110,7 @@ impl State {
     /// Takes a key's item out of the map and keeps count.
     pub(in crate::store) fn remove(&mut self, key: &Key) -> Option<Item> {
         let old = self.map.remove(key)?;
-        if let Some(expires) = old.expires {
+        if let Some(expires) = old.expires.at() {
             self.by_expiry.remove(&(expires, key.clone()));
         }
         self.forget(key, &old);
@@ -223,6 +223,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::types::item::Expiry;
 
     proptest! {
         #[test]
@@ -233,7 +234,7 @@ mod tests {
         ) {
             let mut state = State::default();
             for key in &keys {
-                let item = Item { value: Value::text("v"), ts: 0, version: 1, expires: None };
+                let item = Item { value: Value::text("v"), ts: 0, version: 1, expires: Expiry::NEVER };
                 state.insert(&Key::new(key.clone()).expect("a key"), item);
             }
             let span = Span::new(&start, &end);

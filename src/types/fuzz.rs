@@ -19,7 +19,7 @@ use crate::types::error::{Decline, Error, Space};
 use crate::types::hash::{HashRange, Token};
 use crate::types::http::{MemberStatus, Role, ShardStatus};
 use crate::types::ids::{ClusterId, GroupId, LogId, NodeId, SessionId, StateHash, Vote};
-use crate::types::item::Item;
+use crate::types::item::{Expiry, Item};
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use crate::types::limits::{DECODED_BYTES_MAX, DECODED_BYTES_PER_BYTE, FRAME_BYTES_MAX};
@@ -236,7 +236,8 @@ fn told() -> Told {
 pub(crate) fn peer_seeds() -> Vec<Vec<u8>> {
     let at = GroupIndex { group: "g1".into(), index: 12 };
     let why = Decline::VersionMismatch { version: Some(7) };
-    let item = Some(Item { value: json(), ts: 1_755_248_123_456, version: 3, expires: None });
+    let item =
+        Some(Item { value: json(), ts: 1_755_248_123_456, version: 3, expires: Expiry::NEVER });
     let written = Written {
         at: at.clone(),
         ts: 1,

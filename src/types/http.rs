@@ -157,7 +157,7 @@ impl GetBody {
         let mut body = Vec::with_capacity(data.len() + data.len() / 2 + 128);
         body.extend_from_slice(br#"{"found":true,"value":"#);
         render_value(&item.value, &mut body);
-        render_times(item.ts, item.version, item.expires, &mut body);
+        render_times(item.ts, item.version, item.expires.at(), &mut body);
         body
     }
 }
@@ -342,6 +342,7 @@ mod tests {
     use crate::types::key::Key;
 
     use super::*;
+    use crate::types::item::Expiry;
 
     #[test]
     fn a_rendered_body_is_what_the_derived_one_would_be() {
@@ -353,7 +354,7 @@ mod tests {
             Value::bytes(&b""[..]),
         ];
         for value in values {
-            let item = Item { value, ts: 1_755_248_123_456, version: 17, expires: None };
+            let item = Item { value, ts: 1_755_248_123_456, version: 17, expires: Expiry::NEVER };
             let rendered = String::from_utf8(GetBody::render(&item)).expect("UTF-8");
             let parsed: GetBody = serde_json::from_str(&rendered).expect(&rendered);
             assert_eq!(serde_json::to_string(&parsed).expect("JSON"), rendered);

@@ -158,7 +158,7 @@ impl Listed {
     pub fn of(key: &Key, item: &Item, keys_only: bool) -> Self {
         let value = (!keys_only).then(|| item.value.clone());
         let Item { ts, version, expires, .. } = *item;
-        Self { key: key.clone(), value, ts, version, expires }
+        Self { key: key.clone(), value, ts, version, expires: expires.at() }
     }
 
     /// What it counts for in a page, in bytes.

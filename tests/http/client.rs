@@ -204,7 +204,7 @@ async fn values_end_and_counters_count() {
     let options = WriteOptions { ttl: Some(Duration::from_secs(60)), ..WriteOptions::default() };
     let put = client.put_with("a", Value::text("x"), &options).await.expect("written");
     let item = client.get("a").await.expect("read").expect("found");
-    assert_eq!((put.expires.is_some(), item.expires), (true, put.expires));
+    assert_eq!((put.expires.is_some(), item.expires.at()), (true, put.expires));
     let for_ever = client.touch("a", None, &WriteOptions::default()).await.expect("touched");
     assert_eq!((for_ever.expires, for_ever.version), (None, put.version));
     let missing = client.touch("b", Some(Duration::from_secs(1)), &WriteOptions::default()).await;

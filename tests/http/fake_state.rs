@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sagedb::types::command::{KeyWrite, Write};
 use sagedb::types::error::{Decline, Error};
-use sagedb::types::item::Item;
+use sagedb::types::item::{Expiry, Item};
 use sagedb::types::key::Key;
 use sagedb::types::kv::{Consistency, GroupIndex, KvReply, Written};
 use sagedb::types::once::{IdempotencyKey, Once};
@@ -112,10 +112,10 @@ impl State {
                 let value = held
                     .and_then(|held| held.checked_add(by))
                     .ok_or_else(|| self.declined(Decline::NotAnInteger))?;
-                let expires = self.items.get(&key).and_then(|item| item.expires);
+                let expires = self.items.get(&key).and_then(|item| item.expires.at());
                 let end = self.ends.get(&key).copied();
                 let written = self.write(key.clone(), Value::integer(value));
-                self.items.get_mut(&key).expect("just written").expires = expires;
+                self.items.get_mut(&key).expect("just written").expires = expires.into();
                 self.ends.extend(end.map(|end| (key, end)));
                 Written { value: Some(value), expires, ..written }
             }
@@ -137,7 +137,7 @@ impl State {
     /// Lets the item of a key end after so long.
     pub(crate) fn end(&mut self, key: Key, ttl_ms: Option<u64>) -> Option<u64> {
         let expires = ttl_ms.map(|ttl_ms| self.now() + ttl_ms);
-        self.items.get_mut(&key).expect("it has a value").expires = expires;
+        self.items.get_mut(&key).expect("it has a value").expires = expires.into();
         match ttl_ms {
             Some(ttl_ms) => self.ends.insert(key, Instant::now() + Duration::from_millis(ttl_ms)),
             None => self.ends.remove(&key),
@@ -159,7 +159,7 @@ impl State {
         let change = Change::Put { value: value.clone(), expires: None };
         let existed = self.items.contains_key(&key);
         let (version, ts) = self.change(&key, change, true);
-        self.items.insert(key, Item { value, ts, version, expires: None });
+        self.items.insert(key, Item { value, ts, version, expires: Expiry::NEVER });
         self.written(version, ts, existed)
     }
 

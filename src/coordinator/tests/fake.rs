@@ -12,7 +12,7 @@ use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::http::{Role, ShardStatus};
 use crate::types::ids::{GroupId, NodeId, SessionId, StateHash};
-use crate::types::item::Item;
+use crate::types::item::{Expiry, Item};
 use crate::types::key::Key;
 use crate::types::kv::{Consistency, GroupIndex, KvReply, KvRequest, Read, Written};
 use crate::types::once::{Once, WriteId};
@@ -326,7 +326,7 @@ impl Group {
         let version = self.map.get(key).map_or(0, |item| item.version) + 1;
         let existed = match write {
             Write::Put { value } => {
-                let item = Item { value: value.clone(), ts: 0, version, expires: None };
+                let item = Item { value: value.clone(), ts: 0, version, expires: Expiry::NEVER };
                 self.map.insert(key.clone(), item).is_some()
             }
             Write::Delete => self.map.remove(key).is_some(),

@@ -10,6 +10,7 @@ use crate::types::command::{Action, Outcome};
 use crate::types::error::Error;
 use crate::types::hash::Token;
 use crate::types::ids::ClusterId;
+use crate::types::item::{Expiry, Item};
 use crate::types::topology::Topology;
 
 /// The only ring that groups of `net` belong to, all of it confirmed.
@@ -155,7 +156,7 @@ async fn a_claim_that_a_group_refuses_is_taken_back_and_explained() {
     let net = Net::new(2, 1);
     let item = {
         let value = crate::types::value::Value::text("old");
-        crate::types::item::Item { value, ts: 1, version: 1, expires: None }
+        Item { value, ts: 1, version: 1, expires: Expiry::NEVER }
     };
     // Keys from before there was a ring: some of them would be the first group's.
     net.lock()[1].map.extend((0..50).map(|number| (key(number), item.clone())));

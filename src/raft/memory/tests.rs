@@ -90,7 +90,7 @@ proptest! {
                 Step::Put(key, len) => {
                     let asked = memory_of(&key, &value(len), false);
                     let held = leader.state.map.get(&key);
-                    let held = held.map_or(0, |item| memory_of(&key, &item.value, item.expires.is_some()));
+                    let held = held.map_or(0, |item| memory_of(&key, &item.value, item.expires.at().is_some()));
                     let (alone, after) = (leader.log.is_empty(), leader.state.memory() - held + asked);
                     let admitted = leader.put(&key, len);
                     prop_assert!(admitted || asked > held, "refused although it makes it no larger");

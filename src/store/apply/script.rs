@@ -237,7 +237,7 @@ fn show_result(result: &OpResult) -> String {
 
 fn show_item(item: &Item) -> String {
     let text = String::from_utf8_lossy(&item.value.data);
-    let until = item.expires.map(|expires| format!(" until {expires}")).unwrap_or_default();
+    let until = item.expires.at().map(|expires| format!(" until {expires}")).unwrap_or_default();
     format!("{text:?} ts={} version={}{until}", item.ts, item.version)
 }
 

@@ -161,6 +161,11 @@ impl Model {
         self.values.retain(|_, (_, _, expires)| expires.is_none_or(|expires| expires > clock));
     }
 
+    /// The last millisecond that a number tells is kept for what is never over.
+    fn after(&self, ttl_ms: u64) -> TimestampMs {
+        self.clock.saturating_add(ttl_ms).min(TimestampMs::MAX - 1)
+    }
+
     /// Checks the outcome of a write and follows it.
     fn key_write(
         &mut self,
@@ -180,12 +185,12 @@ impl Model {
             }
             (Outcome::Written { .. }, Write::Delete) => self.write(key, None, outcome),
             (Outcome::Lasting { expires, .. }, Write::PutFor { value, ttl_ms }) => {
-                assert_eq!(*expires, Some(self.clock.saturating_add(*ttl_ms)));
+                assert_eq!(*expires, Some(self.after(*ttl_ms)));
                 self.write(key, Some((value.clone(), ts, *expires)), outcome);
             }
             (Outcome::Lasting { version: said, existed, expires }, Write::Touch { ttl_ms }) => {
                 assert_eq!((Some(*said), *existed), (version, true));
-                assert_eq!(*expires, ttl_ms.map(|ttl_ms| self.clock.saturating_add(ttl_ms)));
+                assert_eq!(*expires, ttl_ms.map(|ttl_ms| self.after(ttl_ms)));
                 self.values.get_mut(key).expect("it has a value").2 = *expires;
             }
             (Outcome::NoValue, Write::Touch { .. }) => assert_eq!(version, None),
@@ -300,7 +305,7 @@ proptest! {
             }
             let held: BTreeMap<_, _> = state
                 .span(&Span::default())
-                .map(|(key, item)| (key.clone(), (item.value.clone(), item.ts, item.expires)))
+                .map(|(key, item)| (key.clone(), (item.value.clone(), item.ts, item.expires.at())))
                 .collect();
             prop_assert_eq!(state.keys_with_value(), held.len() as u64);
             prop_assert_eq!(&held, &model.values);

@@ -313,7 +313,7 @@ impl Footer {
 
 /// The length of a record.
 pub(super) fn record_len(key: &Key, item: &Item) -> usize {
-    let expires = item.expires.map_or(0, |_| EXPIRES_BYTES);
+    let expires = item.expires.at().map_or(0, |_| EXPIRES_BYTES);
     RECORD_HEAD_BYTES + expires + key.as_bytes().len() + item.value.data.len()
 }
 
@@ -324,7 +324,7 @@ pub(super) fn push_record(raw: &mut Vec<u8>, key: &Key, item: &Item) {
         ValueKind::Json => 1,
         ValueKind::Bytes => 2,
     };
-    let kind = kind | item.expires.map_or(0, |_| KIND_EXPIRES);
+    let kind = kind | item.expires.at().map_or(0, |_| KIND_EXPIRES);
     let key_len = u16::try_from(key.as_bytes().len()).expect("a key is at most 4 KiB");
     let value_len = u32::try_from(item.value.data.len()).expect("a value comes in one frame");
     raw.extend_from_slice(&key_len.to_le_bytes());
@@ -332,7 +332,7 @@ pub(super) fn push_record(raw: &mut Vec<u8>, key: &Key, item: &Item) {
     raw.extend_from_slice(&value_len.to_le_bytes());
     raw.extend_from_slice(&item.ts.to_le_bytes());
     raw.extend_from_slice(&item.version.to_le_bytes());
-    if let Some(expires) = item.expires {
+    if let Some(expires) = item.expires.at() {
         raw.extend_from_slice(&expires.to_le_bytes());
     }
     raw.extend_from_slice(key.as_bytes());
@@ -393,7 +393,7 @@ pub(super) fn next_record(raw: &mut &[u8]) -> Result<Option<Record>, FormatError
     // A copy: a slice would keep its whole block alive for as long as the value lives.
     let data = Bytes::copy_from_slice(take_slice(raw, value_len as usize)?);
     let value = Value { kind: value_kind, data };
-    Ok(Some(Record::Item(key, Item { value, ts, version, expires })))
+    Ok(Some(Record::Item(key, Item { value, ts, version, expires: expires.into() })))
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], FormatError> {

@@ -12,7 +12,7 @@ use crate::store::snapshot::{read, write};
 use crate::store::state::{State, size_of};
 use crate::types::fuzz::{self, Watch, bent, watched};
 use crate::types::ids::{GroupId, SessionId};
-use crate::types::item::Item;
+use crate::types::item::{Expiry, Item};
 use crate::types::key::Key;
 use crate::types::once::{Answer, IdempotencyKey, Settled, WriteId};
 use crate::types::value::Value;
@@ -178,8 +178,12 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
     full.answers.keys.keep(&key, 7, answer, full.clock);
     for (key, value) in [("a", "1"), ("b", "{\"x\":1}"), ("key", &"text ".repeat(20))] {
         let key = Key::new(key).expect("a key");
-        let item =
-            Item { value: Value::text(value), ts: 1_755_248_123_456, version: 3, expires: None };
+        let item = Item {
+            value: Value::text(value),
+            ts: 1_755_248_123_456,
+            version: 3,
+            expires: Expiry::NEVER,
+        };
         full.insert(&key, item.clone());
         plain.insert(&key, item);
     }
@@ -205,7 +209,10 @@ pub(crate) fn snapshot_of(keys: u32) -> Vec<u8> {
     let mut state = State::default();
     for number in 0..keys {
         let key = Key::new(format!("{number:06}")).expect("a key");
-        state.insert(&key, Item { value: Value::text(""), ts: 0, version: 0, expires: None });
+        state.insert(
+            &key,
+            Item { value: Value::text(""), ts: 0, version: 0, expires: Expiry::NEVER },
+        );
     }
     let mut bytes = Vec::new();
     write::write_state(&state, Codec::Lz4, &mut bytes).expect("a vector takes everything");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::snapshot::format::{BlockHead, Checksum, Footer, Header, push_record};
+use crate::types::item::{Expiry, Item};
 use crate::types::limits::{COUNTER_MAX, SNAPSHOT_BLOCK_BYTES, VERSION_MAX};
 
 const CODECS: [Codec; 3] = [Codec::None, Codec::Lz4, Codec::Zstd];
@@ -153,7 +154,7 @@ impl Forge {
 }
 
 fn record(key: &str, version: u64) -> Vec<u8> {
-    let item = Item { value: Value::text("v"), ts: 1, version, expires: None };
+    let item = Item { value: Value::text("v"), ts: 1, version, expires: Expiry::NEVER };
     let mut raw = vec![];
     push_record(&mut raw, &Key::new(key).unwrap(), &item);
     raw

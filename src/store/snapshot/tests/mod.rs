@@ -11,7 +11,7 @@ use super::*;
 use crate::store::apply::apply;
 use crate::store::apply::tests::history;
 use crate::types::ids::NodeId;
-use crate::types::item::Item;
+use crate::types::item::{Expiry, Item};
 use crate::types::key::Key;
 use crate::types::log::{Entry, Payload};
 use crate::types::value::Value;
@@ -33,7 +33,7 @@ fn states() -> impl Strategy<Value = State> {
 
 fn put(state: &mut State, key: &str, value: Vec<u8>) {
     let (key, value) = (Key::new(key).unwrap(), Value::bytes(value));
-    let item = Item { value, ts: 1_755_248_123_456, version: 3, expires: None };
+    let item = Item { value, ts: 1_755_248_123_456, version: 3, expires: Expiry::NEVER };
     assert!(state.insert(&key, item).is_none());
 }
 
