@@ -57,7 +57,7 @@ impl Replica {
         }
     }
 
-    /// The entries of its log from `index` on; none if it has failed.
+    /// The entries of its log from `index` on; none if they can't be read, as where the simulation has damaged the disk.
     pub(crate) fn entries_from(&self, index: Index) -> Vec<Entry> {
         self.wal().entries_from(index).unwrap_or_default()
     }

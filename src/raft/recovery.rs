@@ -135,33 +135,19 @@ pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Reco
         let path = path.clone();
         blocking(move || open(&path, files)).await.map_err(OpenError::internal)?
     };
-    let opened = opened?;
-    match read(&path, &opened).await {
-        Ok((state, group)) => {
-            let Opened { data, meta, node, wal, snapshots } = opened;
-            Ok(Recovered { data, meta, node, wal, snapshots, state, group })
-        }
-        Err(error) => {
-            // The directory may be set aside next: nothing that was begun here is to reach it then.
-            if let Err(error) = opened.wal.close().await {
-                tracing::debug!(%error, "the log was closed after the replica could not be opened");
-            }
-            Err(error)
-        }
+    let mut recovered = opened?;
+    let wal = &recovered.wal;
+    if recovered.group.is_none() {
+        recovered.group = founded(wal).await?;
     }
-}
-
-/// What a data directory holds beside its state.
-struct Opened {
-    data: Option<DataDir>,
-    meta: Meta,
-    node: NodeId,
-    wal: Wal,
-    snapshots: Snapshots,
+    if recovered.group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
+        return Err(OpenError::GroupLost { path });
+    }
+    Ok(recovered)
 }
 
 /// Opens everything in `path`. Blocks on the disk.
-fn open(path: &Path, files: Files) -> Result<Opened, OpenError> {
+fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
     let Files { disk, meta, segment_bytes } = files;
     let (data, meta) = if let Some(meta) = meta {
         (None, meta)
@@ -184,33 +170,24 @@ fn open(path: &Path, files: Files) -> Result<Opened, OpenError> {
         return Err(OpenError::LogLost { path: path.into() });
     }
     let node = identity(path, &meta, written_by)?;
-    let wal = Wal::open(WalOptions { disk, dir: wal_dir, node, segment_bytes })?;
-    Ok(Opened { data, meta, node, wal, snapshots })
-}
-
-/// Reads the newest snapshot, behind which the log must go on, and which group this is. After the log: the memory that its
-/// recovery takes for a while, the map gets then.
-async fn read(path: &Path, opened: &Opened) -> Result<(State, Option<GroupId>), OpenError> {
-    let snapshots = opened.snapshots.clone();
-    let newest = move || snapshots.newest().map(|newest| snapshots.read(&newest)).transpose();
-    let state = blocking(newest).await.map_err(OpenError::internal)??.unwrap_or_default();
-    let Opened { meta, wal, .. } = opened;
+    // Read before the snapshot: the memory that this takes for a while, the map gets then. Opened behind it: what is on disk stays
+    // as it is if the snapshot is damaged.
+    let log = Wal::read(WalOptions { disk, dir: wal_dir, node, segment_bytes });
+    let state = match snapshots.newest() {
+        Some(newest) => snapshots.read(&newest)?,
+        None => State::default(),
+    };
+    let wal = log.open()?;
     if let Some(purged) = wal.purged()
         && state.applied.is_none_or(|applied| applied.index < purged.index)
     {
         return Err(OpenError::SnapshotLost { path: path.into(), purged: purged.index });
     }
-    let group = match state.group.as_ref().map(|(group, _)| *group) {
-        Some(group) => Some(group),
-        None => match meta.group()? {
-            Some(group) => Some(group),
-            None => founded(wal).await?,
-        },
+    let group = match &state.group {
+        Some((group, _)) => Some(*group),
+        None => meta.group()?,
     };
-    if group.is_none() && (wal.last().is_some() || wal.vote().is_some()) {
-        return Err(OpenError::GroupLost { path: path.into() });
-    }
-    Ok((state, group))
+    Ok(Recovered { data, meta, node, wal, snapshots, state, group })
 }
 
 fn identity(path: &Path, meta: &Meta, wal: Option<NodeId>) -> Result<NodeId, OpenError> {
@@ -270,6 +247,43 @@ mod tests {
         std::fs::remove_dir_all(data.join("wal")).expect("there was a log");
         let refused = open().await.err();
         assert!(matches!(refused, Some(OpenError::LogLost { .. })), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_snapshot_leaves_the_log_as_it_is_and_is_told_first() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("data");
+        let open = async || recover(data.clone(), Files::real()).await;
+        let recovered = open().await.expect("a new directory");
+        recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
+        let applied = Some(LogId { term: 1, leader: recovered.node, index: 3 });
+        let state = State { applied, ..State::default() };
+        let snapshot = recovered.snapshots.write(&state).expect("a snapshot is written").path;
+        recovered.wal.close().await.expect("the log closes");
+        drop(recovered);
+        let flip = |path: &Path| {
+            let mut bytes = std::fs::read(path).expect("it is there");
+            bytes[20] ^= 4;
+            std::fs::write(path, bytes).expect("it can be written");
+        };
+        // What a start removes.
+        let leftover = data.join("wal").join("7.tmp");
+        std::fs::write(&leftover, "unfinished").expect("it can be written");
+        flip(&snapshot);
+        let refused = open().await.err();
+        assert!(matches!(refused, Some(OpenError::Snapshot(_))), "{refused:?}");
+        assert!(leftover.exists(), "nothing is changed for a start that fails");
+
+        let log = data.join("wal").join(format!("{:020}.log", 1));
+        flip(&log);
+        let refused = open().await.err();
+        assert!(matches!(refused, Some(OpenError::Snapshot(_))), "{refused:?}");
+        flip(&snapshot);
+        let refused = open().await.err();
+        assert!(matches!(refused, Some(OpenError::Wal(_))), "{refused:?}");
+        flip(&log);
+        open().await.expect("all is well").wal.close().await.expect("the log closes");
+        assert!(!leftover.exists());
     }
 
     /// Wherever a bit is flipped, `sage check` and a start are of one mind.

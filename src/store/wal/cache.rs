@@ -81,7 +81,7 @@ impl View {
         self.span.clone()
     }
 
-    /// The indexes whose entries are in memory.
+    /// The first of the indexes whose entries are in memory; `span`'s end if none is.
     pub(super) fn cached_from(&self) -> Index {
         self.span.end - self.cached.len() as u64
     }

@@ -54,6 +54,7 @@ use crate::types::log::Entry;
 
 pub use crate::store::wal::error::WalError;
 pub use crate::store::wal::inspect::{Inspection, Piece, Pieces};
+pub use crate::store::wal::open::ReadLog;
 pub use crate::store::wal::record::Record;
 #[doc(hidden)] // For benches/micro/.
 pub use crate::store::wal::record::{BatchBuilder, RecordRef};
@@ -93,6 +94,13 @@ struct Handle {
     shared: Arc<Shared>,
 }
 
+impl ReadLog {
+    /// The other half of [`Wal::open`]: fails if the log could not be read, and does nothing then.
+    pub fn open(self) -> Result<Wal, WalError> {
+        Wal::open_read(self, WAL_CACHE_BYTES_MAX)
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.close();
@@ -116,9 +124,21 @@ impl Wal {
         Self::open_with(options, WAL_CACHE_BYTES_MAX)
     }
 
+    /// The first half of [`Wal::open`]: reads the whole log, and makes its directory, but changes nothing there.
+    ///
+    /// # Panics
+    /// If the segment size is out of its bounds.
+    pub fn read(options: WalOptions) -> ReadLog {
+        open::read(options)
+    }
+
     /// As [`Wal::open`], with about `cache_bytes_max` bytes of entries in memory.
     fn open_with(options: WalOptions, cache_bytes_max: usize) -> Result<Self, WalError> {
-        let shared = open::open(options, cache_bytes_max)?;
+        Self::open_read(Self::read(options), cache_bytes_max)
+    }
+
+    fn open_read(log: ReadLog, cache_bytes_max: usize) -> Result<Self, WalError> {
+        let shared = open::open(log, cache_bytes_max)?;
         Ok(Self { handle: Arc::new(Handle { shared }) })
     }
 

@@ -1,4 +1,4 @@
-//! Opens a log: reads what is on disk, does what recovery decided, and starts the threads.
+//! Opens a log: reads what is on disk, then does what recovery decided, and starts the threads.
 //!
 //! What is kept is synced before it is used, what is cut is overwritten with zeros, durably. On
 //! damage nothing on disk is changed.
@@ -22,8 +22,14 @@ use crate::store::wal::{WalError, WalOptions};
 use crate::types::ids::NodeId;
 use crate::types::limits::WAL_SEGMENT_BYTES_MAX;
 
-/// Opens the log; see [`crate::store::wal::Wal::open`].
-pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Shared>, WalError> {
+/// A log that was read and is on disk as it was.
+pub struct ReadLog {
+    kind: Kind,
+    read: Result<(Recovered, Segments), WalError>,
+}
+
+/// Reads the log; see [`crate::store::wal::Wal::read`].
+pub(super) fn read(options: WalOptions) -> ReadLog {
     let WalOptions { disk, dir, node, segment_bytes } = options;
     assert!(
         (2 * START..=WAL_SEGMENT_BYTES_MAX).contains(&segment_bytes),
@@ -31,8 +37,13 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
         2 * START
     );
     let kind = Kind { disk, dir, node, bytes: segment_bytes };
-    at(&kind.dir, disk::make_dir(&*kind.disk, &kind.dir))?;
-    let read = read(&kind);
+    let read = read_segments(&kind);
+    ReadLog { kind, read }
+}
+
+/// Opens it; see [`crate::store::wal::Wal::open`].
+pub(super) fn open(log: ReadLog, cache_bytes_max: usize) -> Result<Arc<Shared>, WalError> {
+    let ReadLog { kind, read } = log;
     if let Err(WalError::Damaged { .. }) = read {
         mark::keep(&*kind.disk, &kind.dir)?;
     }
@@ -69,9 +80,10 @@ pub(super) fn open(options: WalOptions, cache_bytes_max: usize) -> Result<Arc<Sh
 
 type Segments = BTreeMap<u64, Segment>;
 
-/// Reads all segments, oldest first. Keeps no entry: who applies them reads them once, piece by piece, and what a
+/// Reads all segments, oldest first. Keeps no entry: those that are applied are read again then, piece by piece, and what a
 /// process once had in memory stays with it.
-fn read(kind: &Kind) -> Result<(Recovered, Segments), WalError> {
+fn read_segments(kind: &Kind) -> Result<(Recovered, Segments), WalError> {
+    at(&kind.dir, disk::make_dir(&*kind.disk, &kind.dir))?;
     let damaged = |damage| WalError::damaged(&kind.dir, damage);
     let mut recovery = Recovery::new(0);
     let mut segments = Segments::new();

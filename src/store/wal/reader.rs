@@ -76,7 +76,8 @@ async fn attempt(
     range: Range<Index>,
     bytes_max: usize,
 ) -> io::Result<Option<Vec<Entry>>> {
-    let (mut found, end, cuts) = begin(shared, &range, bytes_max)?;
+    shared.lock().check()?;
+    let (mut found, end, cuts) = begin(shared, &range, bytes_max);
     while !found.full {
         match step(shared, &mut found, end, cuts) {
             Step::Changed => return Ok(None),
@@ -90,10 +91,11 @@ async fn attempt(
     Ok(Some(found.entries))
 }
 
-/// As [`read`] without a limit, for a simulation that looks on from outside: nobody else runs meanwhile.
+/// As [`read`] without a limit, also from a log that has failed, for a simulation that looks on from outside: nobody else
+/// runs meanwhile.
 #[cfg(any(test, feature = "simulation"))]
 pub(super) fn read_at_once(shared: &Shared, range: &Range<Index>) -> io::Result<Vec<Entry>> {
-    let (mut found, end, cuts) = begin(shared, range, usize::MAX)?;
+    let (mut found, end, cuts) = begin(shared, range, usize::MAX);
     while let Step::Disk(batches) = step(shared, &mut found, end, cuts) {
         found = read_batches(found, &batches)?;
     }
@@ -101,17 +103,12 @@ pub(super) fn read_at_once(shared: &Shared, range: &Range<Index>) -> io::Result<
 }
 
 /// Nothing read yet, where the range ends, and how often the log was changed until now.
-fn begin(
-    shared: &Shared,
-    range: &Range<Index>,
-    bytes_max: usize,
-) -> io::Result<(Found, Index, u64)> {
+fn begin(shared: &Shared, range: &Range<Index>, bytes_max: usize) -> (Found, Index, u64) {
     let inner = shared.lock();
-    inner.check()?;
     let span = inner.view.span();
     let next = range.start.max(span.start);
     let found = Found { next, bytes_max, ..Found::default() };
-    Ok((found, range.end.min(span.end), inner.cuts))
+    (found, range.end.min(span.end), inner.cuts)
 }
 
 fn step(shared: &Shared, found: &mut Found, end: Index, cuts: u64) -> Step {
