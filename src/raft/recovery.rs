@@ -259,29 +259,36 @@ mod tests {
         let applied = Some(LogId { term: 1, leader: recovered.node, index: 3 });
         let state = State { applied, ..State::default() };
         let snapshot = recovered.snapshots.write(&state).expect("a snapshot is written").path;
+        for term in 1..4 {
+            let vote = Vote { term, node: recovered.node, committed: true };
+            recovered.wal.save_vote(vote).await.expect("the log takes it");
+        }
         recovered.wal.close().await.expect("the log closes");
         drop(recovered);
-        let flip = |path: &Path| {
+        let flip = |path: &Path, at: usize| {
             let mut bytes = std::fs::read(path).expect("it is there");
-            bytes[20] ^= 4;
+            bytes[at] ^= 4;
             std::fs::write(path, bytes).expect("it can be written");
         };
+        // The heads of both are looked at before anything else.
+        let batch = 4096 + 20;
+        let footer = std::fs::read(&snapshot).expect("it is there").len() - 1;
         // What a start removes.
         let leftover = data.join("wal").join("7.tmp");
         std::fs::write(&leftover, "unfinished").expect("it can be written");
-        flip(&snapshot);
+        flip(&snapshot, footer);
         let refused = open().await.err();
         assert!(matches!(refused, Some(OpenError::Snapshot(_))), "{refused:?}");
         assert!(leftover.exists(), "nothing is changed for a start that fails");
 
         let log = data.join("wal").join(format!("{:020}.log", 1));
-        flip(&log);
+        flip(&log, batch);
         let refused = open().await.err();
         assert!(matches!(refused, Some(OpenError::Snapshot(_))), "{refused:?}");
-        flip(&snapshot);
+        flip(&snapshot, footer);
         let refused = open().await.err();
         assert!(matches!(refused, Some(OpenError::Wal(_))), "{refused:?}");
-        flip(&log);
+        flip(&log, batch);
         open().await.expect("all is well").wal.close().await.expect("the log closes");
         assert!(!leftover.exists());
     }

@@ -95,7 +95,7 @@ struct Handle {
 }
 
 impl ReadLog {
-    /// The other half of [`Wal::open`]: fails if the log could not be read, and does nothing then.
+    /// The other half of [`Wal::open`]: fails if the log could not be read, and changes nothing then.
     pub fn open(self) -> Result<Wal, WalError> {
         Wal::open_read(self, WAL_CACHE_BYTES_MAX)
     }

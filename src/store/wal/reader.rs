@@ -11,7 +11,7 @@ use crate::store::blocking::blocking;
 use crate::store::wal::index::Place;
 use crate::store::wal::record::{Records, batch_at, entries_left_by};
 use crate::store::wal::segment::Segment;
-use crate::store::wal::shared::Shared;
+use crate::store::wal::shared::{Inner, Shared};
 use crate::types::ids::Index;
 use crate::types::limits::WAL_LOOKUP_BATCHES_MAX;
 use crate::types::log::Entry;
@@ -76,8 +76,11 @@ async fn attempt(
     range: Range<Index>,
     bytes_max: usize,
 ) -> io::Result<Option<Vec<Entry>>> {
-    shared.lock().check()?;
-    let (mut found, end, cuts) = begin(shared, &range, bytes_max);
+    let (mut found, end, cuts) = {
+        let inner = shared.lock();
+        inner.check()?;
+        begin(&inner, &range, bytes_max)
+    };
     while !found.full {
         match step(shared, &mut found, end, cuts) {
             Step::Changed => return Ok(None),
@@ -95,7 +98,7 @@ async fn attempt(
 /// runs meanwhile.
 #[cfg(any(test, feature = "simulation"))]
 pub(super) fn read_at_once(shared: &Shared, range: &Range<Index>) -> io::Result<Vec<Entry>> {
-    let (mut found, end, cuts) = begin(shared, range, usize::MAX);
+    let (mut found, end, cuts) = begin(&shared.lock(), range, usize::MAX);
     while let Step::Disk(batches) = step(shared, &mut found, end, cuts) {
         found = read_batches(found, &batches)?;
     }
@@ -103,8 +106,7 @@ pub(super) fn read_at_once(shared: &Shared, range: &Range<Index>) -> io::Result<
 }
 
 /// Nothing read yet, where the range ends, and how often the log was changed until now.
-fn begin(shared: &Shared, range: &Range<Index>, bytes_max: usize) -> (Found, Index, u64) {
-    let inner = shared.lock();
+fn begin(inner: &Inner, range: &Range<Index>, bytes_max: usize) -> (Found, Index, u64) {
     let span = inner.view.span();
     let next = range.start.max(span.start);
     let found = Found { next, bytes_max, ..Found::default() };
