@@ -23,6 +23,8 @@ use crate::target::{Running, Site, Target};
 
 /// Connections that load keys.
 const LOADERS: usize = 16;
+/// The time for one step of a load: up to a thousand keys, which most targets are given one after the other.
+pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is run.
 #[derive(Clone, Debug, Serialize)]
@@ -99,7 +101,8 @@ impl Plan {
         let connect = Arc::new(connect);
         if target.has_keys() {
             let progress = Arc::new(Progress::new(self.settings.threads));
-            load(&connect, &self.settings, &progress, stop).await?;
+            let settings = Settings { timeout: LOAD_TIMEOUT, ..self.settings.clone() };
+            load(&connect, &settings, &progress, stop).await?;
         }
         for &workload in &self.workloads {
             for &clients in &self.clients {

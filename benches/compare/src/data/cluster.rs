@@ -14,7 +14,7 @@ use crate::data::disk::NextSnapshots;
 use crate::data::filled::Filled;
 use crate::data::values::Values;
 use crate::fleet::Fleet;
-use crate::run::show;
+use crate::run::{LOAD_TIMEOUT, show};
 use crate::target::Site;
 use crate::target::sage::{self, Places};
 
@@ -26,8 +26,6 @@ pub(super) const ASK: Duration = Duration::from_millis(50);
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 /// Between two lines that say how far a load is.
 const TELL: Duration = Duration::from_secs(10);
-/// Loading one by one is a thousand requests in one.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How far snapshots are.
 #[derive(Clone, Copy, Debug)]
