@@ -6,7 +6,10 @@ use std::ops::{Bound, Range, RangeBounds};
 
 use futures::Stream;
 use futures::stream;
+use openraft::alias::{WatchReceiverOf, WatchSenderOf};
+use openraft::async_runtime::watch::WatchSender;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
 use openraft::{OptionalSend, RaftLogReader};
 
 use crate::raft::config::{EntryOf, LogIdOf, TypeConfig, VoteOf};
@@ -15,15 +18,25 @@ use crate::store::wal::Wal;
 use crate::types::ids::Index;
 use crate::types::limits::APPEND_BYTES_MAX;
 
+/// Hears of the index of the entry that was appended last, which may have been cut off since.
+pub(in crate::raft) type Appended = WatchReceiverOf<TypeConfig, Option<Index>>;
+
 /// The log of one replica.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(in crate::raft) struct LogStore {
     wal: Wal,
+    appended: WatchSenderOf<TypeConfig, Option<Index>>,
 }
 
 impl LogStore {
     pub(in crate::raft) fn new(wal: Wal) -> Self {
-        Self { wal }
+        let (appended, _) = TypeConfig::watch_channel(wal.last().map(|last| last.index));
+        Self { wal, appended }
+    }
+
+    /// Says what is appended from now on.
+    pub(in crate::raft) fn appended(&self) -> Appended {
+        self.appended.subscribe()
     }
 
     async fn read(&self, range: Range<Index>, bytes_max: usize) -> io::Result<Vec<EntryOf>> {
@@ -110,8 +123,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = EntryOf> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(wire::entry).collect();
-        self.wal.append(entries, Box::new(|result| callback.io_completed(result))).await
+        let entries: Vec<_> = entries.into_iter().map(wire::entry).collect();
+        let last = entries.last().map(|last| last.id.index);
+        self.wal.append(entries, Box::new(|result| callback.io_completed(result))).await?;
+        // Not the greatest: a log that was cut grows again from there.
+        self.appended.send_if_modified(|appended| {
+            let changed = last.is_some();
+            *appended = last.or(*appended);
+            changed
+        });
+        Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogIdOf>) -> io::Result<()> {
@@ -141,7 +162,10 @@ fn indexes(range: &impl RangeBounds<u64>) -> Range<Index> {
 mod tests {
     use std::sync::Arc;
 
+    use futures::FutureExt;
     use openraft::StorageError;
+    use openraft::async_runtime::watch::WatchReceiver;
+    use openraft::entry::RaftEntry;
     use openraft::testing::log::{StoreBuilder, Suite};
     use tempfile::TempDir;
 
@@ -151,7 +175,15 @@ mod tests {
     use crate::store::snapshot::Snapshots;
     use crate::store::state::State;
     use crate::store::wal::WalOptions;
-    use crate::types::ids::NodeId;
+    use crate::types::ids::{LogId, NodeId};
+
+    /// A log in this directory.
+    fn open(dir: &TempDir) -> LogStore {
+        let dir = dir.path().join("wal");
+        let options =
+            WalOptions { disk: Arc::new(Real), dir, node: NodeId(1), segment_bytes: 64 * 1024 };
+        LogStore::new(Wal::open(options).expect("a log"))
+    }
 
     struct OnDisk;
 
@@ -160,19 +192,36 @@ mod tests {
             &self,
         ) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
             let dir = tempfile::tempdir().expect("a temporary directory");
-            let options = WalOptions {
-                disk: Arc::new(Real),
-                dir: dir.path().join("wal"),
-                node: NodeId(1),
-                segment_bytes: 64 * 1024,
-            };
-            let wal = Wal::open(options).expect("a new log");
             let snapshots = Snapshots::open(Arc::new(Real), &dir.path().join("snapshot"))
                 .expect("a new directory");
             let mut machine = StateMachine::new(State::default(), snapshots, 0);
             machine.leaves_entries_out = true;
-            Ok((dir, LogStore::new(wal), machine))
+            let log = open(&dir);
+            Ok((dir, log, machine))
         }
+    }
+
+    #[tokio::test]
+    async fn it_says_what_is_appended_also_after_a_cut_and_a_restart() {
+        let id = |index| wire::raft_log_id(&LogId { term: 1, leader: NodeId(1), index });
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut log = open(&dir);
+        let mut appended = log.appended();
+        assert_eq!(*appended.borrow_watched(), None);
+        for (from, to, cut) in [(0, 4, Some(2)), (3, 4, Some(0)), (1, 2, None)] {
+            let entries = (from..to).map(|index| EntryOf::new_blank(id(index)));
+            log.append(entries, IOFlushed::noop()).await.expect("an append");
+            assert!(appended.changed().now_or_never().is_some_and(|changed| changed.is_ok()));
+            assert_eq!(*appended.borrow_watched(), Some(to - 1));
+            if let Some(last) = cut {
+                log.truncate_after(Some(id(last))).await.expect("a cut");
+            }
+        }
+        log.append([], IOFlushed::noop()).await.expect("nothing to append");
+        assert!(appended.changed().now_or_never().is_none());
+        log.wal.close().await.expect("the log closes");
+        drop(log);
+        assert_eq!(*open(&dir).appended().borrow_watched(), Some(1));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,8 @@ use openraft::{OptionalSend, RaftTypeConfig};
 use crate::raft::as_of::AsOf;
 use crate::raft::config::{Raft, TypeConfig, VoteOf};
 use crate::raft::lease::Lease;
-use crate::raft::replication::{self, Aside};
+use crate::raft::log_store::Appended;
+use crate::raft::replication::{self, Aside, Lull};
 use crate::raft::snapshot_stream;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::wire;
@@ -72,6 +73,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) as_of: Arc<AsOf>,
     /// Counts the leases that are granted.
     pub(in crate::raft) lease: Arc<Lease>,
+    /// Says when there are new entries to be sent.
+    pub(in crate::raft) appended: Appended,
     /// How long an append or a piece of a snapshot may go unanswered before the stream is
     /// given up.
     pub(in crate::raft) stall: Duration,
@@ -171,8 +174,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let dialer = self.shared.dialer.clone();
             let opened = dialer.open(self.target(), Lane::Append, deadline).await;
             let (sender, receiver) = opened.map_err(|error| rpc_error(&error))?;
-            let aside = self.aside.clone();
-            let replies = replication::pipeline(input, sender, receiver, aside, self.shared.stall);
+            let (aside, stall) = (self.aside.clone(), self.shared.stall);
+            let lull = Lull::new(self.shared.appended.clone());
+            let replies = replication::pipeline(input, (sender, receiver), aside, lull, stall);
             let replies: BoxStream<'s, _> = Box::pin(replies);
             Ok(replies)
         })

@@ -152,12 +152,14 @@ impl Replica {
         let stall = stall_timeout(options.timing);
         let dialer = dialer.of(Some(node));
         let addresses = Addresses::default();
+        let log = LogStore::new(wal.clone());
         let network = Network {
             dialer: dialer.clone(),
             group: known(Arc::clone(&group)),
             addresses: addresses.clone(),
             as_of: Arc::clone(&as_of),
             lease: Arc::clone(&lease),
+            appended: log.appended(),
             stall,
         };
         let snapshots = snapshots.packed(options.snapshot_codec);
@@ -166,9 +168,8 @@ impl Replica {
         let watches = machine.watches();
         let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
             .map_err(OpenError::internal)?;
-        let raft = Raft::new(node, settings, network, LogStore::new(wal.clone()), machine)
-            .await
-            .map_err(OpenError::internal)?;
+        let raft =
+            Raft::new(node, settings, network, log, machine).await.map_err(OpenError::internal)?;
         as_of.watch(&raft);
         addresses.watch(&raft);
         let (proposals, proposed) = proposals::queue();

@@ -6,28 +6,34 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::raft::as_of::AsOf;
 use crate::raft::config::{LogIdOf, Raft, TypeConfig};
 use crate::raft::freshness::{Freshness, Mark};
 use crate::raft::lease::{Asked, Lease};
+use crate::raft::log_store::Appended;
 use crate::raft::network::{frame, message};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
-use crate::types::ids::{NodeId, Vote};
+use crate::types::ids::{Index, NodeId, Vote};
 use crate::types::limits::{APPEND_BYTES_PER_SECOND_MIN, APPEND_ENTRIES_MAX};
 use crate::types::peer::{Append, AppendReply};
 
 /// The most append messages that a leader has under way to one follower.
 const APPENDS_IN_FLIGHT_MAX: usize = 64;
+
+/// How long after the last message or answer the news of a commit goes to a follower by itself.
+const COMMIT_DELAY: Duration = Duration::from_millis(2);
 
 /// What an answer is about: the entry before the message's first, and its last.
 struct Sent {
@@ -75,6 +81,61 @@ impl Aside {
     }
 }
 
+/// Whether it is time for another message to a follower.
+///
+/// openraft makes a message of its own for each commit position that no entries carry. Under a load that is one for
+/// each batch, which the next batch would have carried a moment later, and it comes at the worst time: while the
+/// leader answers its clients. So while entries follow one another by no more than [`COMMIT_DELAY`], openraft is asked for
+/// another message only when there are entries for it, or when the follower owes no answer and that time is over.
+pub(in crate::raft) struct Lull {
+    appended: Appended,
+    /// Up to here entries were sent.
+    sent: Option<Index>,
+    /// Whether the last entries came before `end`, so that others are likely to.
+    busy: bool,
+    /// [`COMMIT_DELAY`] after the last message or answer.
+    end: Pin<Box<Sleep>>,
+}
+
+impl Lull {
+    /// One of a stream that begins.
+    pub(in crate::raft) fn new(appended: Appended) -> Self {
+        Self { appended, sent: None, busy: false, end: Box::pin(sleep(Duration::ZERO)) }
+    }
+
+    /// A message has been sent, with entries up to here, or without any.
+    fn sent(&mut self, entries: Option<Index>) {
+        let now = Instant::now();
+        if entries.is_some() {
+            self.sent = entries;
+            self.busy = now < self.end.deadline();
+        }
+        self.end.as_mut().reset(now + COMMIT_DELAY);
+    }
+
+    /// A message was answered.
+    fn answered(&mut self) {
+        self.end.as_mut().reset(Instant::now() + COMMIT_DELAY);
+    }
+
+    /// Waits until it is over; `owed` says whether the follower owes an answer.
+    async fn over(&mut self, owed: bool) {
+        if !self.busy || (self.end.is_elapsed() && !owed) {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = newer(&mut self.appended, self.sent) => {}
+            () = &mut self.end, if !owed => {}
+        }
+    }
+}
+
+/// Waits until entries after `sent` are in the log, or there is none any more.
+async fn newer(appended: &mut Appended, sent: Option<Index>) {
+    while *appended.borrow_watched() <= sent && appended.changed().await.is_ok() {}
+}
+
 /// What a follower keeps of a message while Raft works on it.
 struct Heard {
     mark: Mark,
@@ -90,6 +151,7 @@ struct Pipeline<S> {
     sender: FrameSender,
     receiver: FrameReceiver,
     aside: Aside,
+    lull: Lull,
     stall: Duration,
     /// What is not answered yet, oldest first.
     sent: VecDeque<Sent>,
@@ -110,13 +172,14 @@ struct Pipeline<S> {
 /// sent, nothing is.
 pub(in crate::raft) fn pipeline(
     requests: impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
-    sender: FrameSender,
-    receiver: FrameReceiver,
+    (sender, receiver): (FrameSender, FrameReceiver),
     aside: Aside,
+    lull: Lull,
     stall: Duration,
 ) -> impl Stream<Item = AppendResult> + Send {
     let (sent, owed_since, more) = (VecDeque::new(), Instant::now(), true);
-    let pipeline = Pipeline { requests, sender, receiver, aside, stall, sent, owed_since, more };
+    let pipeline =
+        Pipeline { requests, sender, receiver, aside, lull, stall, sent, owed_since, more };
     stream::unfold(Some(pipeline), move |pipeline| async move {
         let mut pipeline = pipeline?;
         match pipeline.next().await {
@@ -142,6 +205,11 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
             let room = self.more && self.sent.len() < APPENDS_IN_FLIGHT_MAX;
             let patience = self.sent.front().map_or(self.stall, |oldest| oldest.patience);
             let overdue = self.owed_since + patience;
+            let owed = !self.sent.is_empty();
+            let request = async {
+                self.lull.over(owed).await;
+                self.requests.next().await
+            };
             tokio::select! {
                 // An answer that is there is worth more than another request under way.
                 biased;
@@ -154,11 +222,11 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
                         return Ok(answer);
                     }
                 }
-                request = self.requests.next(), if room => match request {
+                request = request, if room => match request {
                     Some(request) => self.send(request).await?,
                     None => self.more = false,
                 },
-                () = tokio::time::sleep_until(overdue), if !self.sent.is_empty() => {
+                () = sleep_until(overdue), if !self.sent.is_empty() => {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
@@ -168,6 +236,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
     async fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> io::Result<()> {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        self.lull.sent(request.entries.last().map(|last| last.log_id.index));
         let (append, asked) = self.aside.append(request);
         if self.sent.is_empty() {
             self.owed_since = Instant::now();
@@ -185,6 +254,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
     ) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
         let about = self.sent.pop_front().expect("an answer is read only when one is owed");
         self.owed_since = Instant::now();
+        self.lull.answered();
         self.aside.answered(about.asked, reply);
         let reply = wire::raft_append_reply(reply);
         if reply == AppendEntriesResponse::Conflict && about.prev.is_none() {
@@ -253,14 +323,138 @@ fn network(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use openraft::async_runtime::watch::WatchSender;
+    use openraft::entry::RaftEntry;
+    use openraft::type_config::TypeConfigExt;
+
     use super::*;
+    use crate::raft::config::{EntryOf, Timing};
+    use crate::rpc::pair;
+    use crate::types::clock::SystemClock;
     use crate::types::ids::LogId;
 
+    const VOTE: Vote = Vote { term: 1, node: NodeId(1), committed: true };
+
+    fn id(index: Index) -> LogIdOf {
+        wire::raft_log_id(&LogId { term: 1, leader: NodeId(1), index })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lull_ends_with_an_entry_or_a_while_after_the_last_answer() {
+        let (log, appended) = TypeConfig::watch_channel(Some(3));
+        let mut lull = Lull::new(appended);
+        let is_over = |lull: &mut Lull, owed| lull.over(owed).now_or_never().is_some();
+        assert!(is_over(&mut lull, false));
+        lull.sent(Some(2));
+        assert!(is_over(&mut lull, true), "no entries came soon after others yet");
+        lull.sent(Some(3));
+        assert!(!is_over(&mut lull, false) && !is_over(&mut lull, true));
+        sleep(COMMIT_DELAY / 2).await;
+        lull.answered();
+        let answered = Instant::now();
+        lull.over(false).await;
+        assert!(answered.elapsed() >= COMMIT_DELAY && answered.elapsed() < 2 * COMMIT_DELAY);
+        assert!(is_over(&mut lull, false), "until the next message");
+        assert!(!is_over(&mut lull, true), "while an answer is owed there is nothing but entries");
+        lull.sent(None);
+        assert!(!is_over(&mut lull, false));
+        log.send(Some(2)).expect("it is heard");
+        assert!(!is_over(&mut lull, false), "what was cut off is nothing new");
+        log.send(Some(4)).expect("it is heard");
+        assert!(is_over(&mut lull, false) && is_over(&mut lull, true));
+
+        sleep(2 * COMMIT_DELAY).await;
+        lull.sent(Some(4));
+        assert!(is_over(&mut lull, true), "these came late, so the next are not waited for");
+        lull.answered();
+        lull.sent(None);
+        lull.sent(Some(4));
+        assert!(!is_over(&mut lull, true));
+        drop(log);
+        assert!(is_over(&mut lull, true), "nothing will come");
+    }
+
+    /// Requests as openraft makes them when it is asked: with the entries that there are, or for a commit position that
+    /// none has carried. Every entry is committed as soon as it is sent.
+    fn requests(
+        appended: Appended,
+    ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static {
+        let request = async |(mut appended, sent, told): (Appended, Index, Index)| {
+            while *appended.borrow_watched() <= Some(told) {
+                appended.changed().await.ok()?;
+            }
+            let last = appended.borrow_watched().unwrap_or(0);
+            let request = AppendEntriesRequest {
+                vote: wire::raft_vote(&VOTE),
+                prev_log_id: Some(id(sent)),
+                entries: (sent + 1..=last).map(|index| EntryOf::new_blank(id(index))).collect(),
+                leader_commit: Some(id(sent)),
+            };
+            Some((request, (appended, last, sent)))
+        };
+        Box::pin(stream::unfold((appended, 0, 0), request))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_hears_of_entries_at_once_and_of_commits_with_them_or_soon() {
+        let (log, appended) = TypeConfig::watch_channel(Some(1));
+        let [ours, (mut sender, mut receiver)] = pair();
+        let aside = Aside {
+            as_of: Arc::new(AsOf::new(Arc::new(SystemClock))),
+            lease: Arc::new(Lease::new(Timing::default())),
+            follower: NodeId(2),
+        };
+        let (lull, stall) = (Lull::new(appended.clone()), Duration::from_secs(10));
+        let answers = pipeline(requests(appended), ours, aside, lull, stall);
+        tokio::spawn(answers.for_each(async |_| ()));
+        // How many entries the next message has, and when it came.
+        let mut next = async || {
+            let frame = receiver.next().await.expect("a frame").expect("no end");
+            let append = message::<Append>(&frame).expect("an append");
+            (append.entries.len(), Instant::now())
+        };
+        let mut answer = async || {
+            let reply = AppendReply::Success { lease: false };
+            sender.send(frame(&reply)).await.expect("an open stream");
+            Instant::now()
+        };
+        let append = |last| {
+            log.send(Some(last)).expect("it is heard");
+            Instant::now()
+        };
+        let is_soon_after = |then: Instant, now: Instant| {
+            now - then >= COMMIT_DELAY && now - then < 2 * COMMIT_DELAY
+        };
+        let start = Instant::now();
+        assert_eq!((next().await, next().await), ((1, start), (0, start)), "one, and its commit");
+        answer().await;
+        answer().await;
+        let mut answered = start;
+        for last in 2..10 {
+            let appended = append(last);
+            assert_eq!(next().await, (1, appended), "the next come soon, and tell of the commit");
+            answered = answer().await;
+        }
+        let (entries, came) = next().await;
+        assert!(entries == 0 && is_soon_after(answered, came), "no more come");
+        answer().await;
+        sleep(2 * COMMIT_DELAY).await;
+        let appended = append(10);
+        assert_eq!((next().await, next().await), ((1, appended), (0, appended)), "one by itself");
+        answer().await;
+        answer().await;
+        let appended = append(11);
+        assert_eq!(next().await, (1, appended));
+        assert!(tokio::time::timeout(stall / 2, next()).await.is_err(), "it is not answered");
+        answered = answer().await;
+        let (entries, came) = next().await;
+        assert!(entries == 0 && is_soon_after(answered, came));
+    }
+
     fn sent(last: Option<u64>) -> Sent {
-        let id = |index| wire::raft_log_id(&LogId { term: 1, leader: NodeId(1), index });
         let last = last.map(id);
-        let vote = Vote { term: 1, node: NodeId(1), committed: true };
-        Sent { prev: None, last, asked: Lease::ask(vote), patience: Duration::ZERO }
+        Sent { prev: None, last, asked: Lease::ask(VOTE), patience: Duration::ZERO }
     }
 
     #[test]

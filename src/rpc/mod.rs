@@ -44,6 +44,8 @@ pub use self::connection::Io;
 pub(crate) use self::connection::gather;
 pub use self::dial::{Connect, Connecting, Dialer, is_upgrade};
 pub use self::serve::serve;
+#[cfg(test)]
+pub(crate) use self::stream::pair;
 pub use self::stream::{FrameReceiver, FrameSender};
 
 use crate::types::ids::{GroupId, NodeId};

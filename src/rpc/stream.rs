@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[cfg(test)]
+use crate::rpc::connection::split;
 use crate::rpc::connection::{FrameReader, FrameWriter, gather};
 use crate::rpc::frame::{Kind, PAYLOAD_BYTES_MAX};
 use crate::types::limits::{
@@ -49,6 +51,18 @@ pub(super) fn start(
         stopping: stopping.unwrap_or_default(),
     };
     (sender, receiver, writing)
+}
+
+/// Both ends of a stream within this process.
+#[cfg(test)]
+pub(crate) fn pair() -> [(FrameSender, FrameReceiver); 2] {
+    let (one, other) = tokio::io::duplex(WRITE_BATCH_BYTES);
+    [one, other].map(|io| {
+        let (reader, writer) = split(io);
+        let (sender, receiver, writing) = start(reader, writer, None);
+        tokio::spawn(writing);
+        (sender, receiver)
+    })
 }
 
 /// Why a stream broke; an [`io::Error`] that can be given more than once.
