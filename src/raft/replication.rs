@@ -32,7 +32,7 @@ use crate::types::peer::{Append, AppendReply};
 /// The most append messages that a leader has under way to one follower.
 const APPENDS_IN_FLIGHT_MAX: usize = 64;
 
-/// How long after the last message or answer the news of a commit goes to a follower by itself.
+/// How long after the last entries, or their answer, the news of a commit goes to a follower by itself.
 const COMMIT_DELAY: Duration = Duration::from_millis(2);
 
 /// What an answer is about: the entry before the message's first, and its last.
@@ -85,15 +85,15 @@ impl Aside {
 ///
 /// openraft makes a message of its own for each commit position that no entries carry. Under a load that is one for
 /// each batch, which the next batch would have carried a moment later, and it comes at the worst time: while the
-/// leader answers its clients. So while entries follow one another by no more than [`COMMIT_DELAY`], openraft is asked for
-/// another message only when there are entries for it, or when the follower owes no answer and that time is over.
+/// leader answers its clients. So while entries come within [`COMMIT_DELAY`] of the last ones or of their answer, openraft is
+/// asked for another message only when there are entries for it, or when the follower owes no answer and that time is over.
 pub(in crate::raft) struct Lull {
     appended: Appended,
     /// Up to here entries were sent.
     sent: Option<Index>,
     /// Whether the last entries came before `end`, so that others are likely to.
     busy: bool,
-    /// [`COMMIT_DELAY`] after the last message or answer.
+    /// [`COMMIT_DELAY`] after the last message with entries, or the answer to it.
     end: Pin<Box<Sleep>>,
 }
 
@@ -103,17 +103,15 @@ impl Lull {
         Self { appended, sent: None, busy: false, end: Box::pin(sleep(Duration::ZERO)) }
     }
 
-    /// A message has been sent, with entries up to here, or without any.
-    fn sent(&mut self, entries: Option<Index>) {
+    /// Entries up to here have been sent.
+    fn sent(&mut self, upto: Index) {
         let now = Instant::now();
-        if entries.is_some() {
-            self.sent = entries;
-            self.busy = now < self.end.deadline();
-        }
+        self.sent = Some(upto);
+        self.busy = now < self.end.deadline();
         self.end.as_mut().reset(now + COMMIT_DELAY);
     }
 
-    /// A message was answered.
+    /// Entries were answered.
     fn answered(&mut self) {
         self.end.as_mut().reset(Instant::now() + COMMIT_DELAY);
     }
@@ -236,7 +234,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
     async fn send(&mut self, request: AppendEntriesRequest<TypeConfig>) -> io::Result<()> {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-        self.lull.sent(request.entries.last().map(|last| last.log_id.index));
+        if let Some(last) = request.entries.last() {
+            self.lull.sent(last.log_id.index);
+        }
         let (append, asked) = self.aside.append(request);
         if self.sent.is_empty() {
             self.owed_since = Instant::now();
@@ -254,7 +254,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
     ) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
         let about = self.sent.pop_front().expect("an answer is read only when one is owed");
         self.owed_since = Instant::now();
-        self.lull.answered();
+        if about.last != about.prev {
+            self.lull.answered();
+        }
         self.aside.answered(about.asked, reply);
         let reply = wire::raft_append_reply(reply);
         if reply == AppendEntriesResponse::Conflict && about.prev.is_none() {
@@ -346,18 +348,19 @@ mod tests {
         let mut lull = Lull::new(appended);
         let is_over = |lull: &mut Lull, owed| lull.over(owed).now_or_never().is_some();
         assert!(is_over(&mut lull, false));
-        lull.sent(Some(2));
+        lull.sent(2);
         assert!(is_over(&mut lull, true), "no entries came soon after others yet");
-        lull.sent(Some(3));
+        lull.sent(3);
         assert!(!is_over(&mut lull, false) && !is_over(&mut lull, true));
         sleep(COMMIT_DELAY / 2).await;
         lull.answered();
         let answered = Instant::now();
         lull.over(false).await;
         assert!(answered.elapsed() >= COMMIT_DELAY && answered.elapsed() < 2 * COMMIT_DELAY);
-        assert!(is_over(&mut lull, false), "until the next message");
+        assert!(is_over(&mut lull, false), "until the next entries");
         assert!(!is_over(&mut lull, true), "while an answer is owed there is nothing but entries");
-        lull.sent(None);
+        lull.answered();
+        lull.sent(3);
         assert!(!is_over(&mut lull, false));
         log.send(Some(2)).expect("it is heard");
         assert!(!is_over(&mut lull, false), "what was cut off is nothing new");
@@ -365,11 +368,10 @@ mod tests {
         assert!(is_over(&mut lull, false) && is_over(&mut lull, true));
 
         sleep(2 * COMMIT_DELAY).await;
-        lull.sent(Some(4));
+        lull.sent(4);
         assert!(is_over(&mut lull, true), "these came late, so the next are not waited for");
         lull.answered();
-        lull.sent(None);
-        lull.sent(Some(4));
+        lull.sent(4);
         assert!(!is_over(&mut lull, true));
         drop(log);
         assert!(is_over(&mut lull, true), "nothing will come");
@@ -439,12 +441,19 @@ mod tests {
         let (entries, came) = next().await;
         assert!(entries == 0 && is_soon_after(answered, came), "no more come");
         answer().await;
-        sleep(2 * COMMIT_DELAY).await;
-        let appended = append(10);
-        assert_eq!((next().await, next().await), ((1, appended), (0, appended)), "one by itself");
+        for last in 10..13 {
+            // Soon after the empty message, but not after the entries.
+            let appended = append(last);
+            assert_eq!((next().await, next().await), ((1, appended), (0, appended)), "by itself");
+            answer().await;
+            sleep(COMMIT_DELAY * 3 / 2).await;
+            answer().await;
+        }
+        append(13);
+        assert_eq!((next().await.0, next().await.0), (1, 0));
         answer().await;
         answer().await;
-        let appended = append(11);
+        let appended = append(14);
         assert_eq!(next().await, (1, appended));
         assert!(tokio::time::timeout(stall / 2, next()).await.is_err(), "it is not answered");
         answered = answer().await;
