@@ -448,6 +448,8 @@ mod tests {
             answer().await;
             sleep(COMMIT_DELAY * 3 / 2).await;
             answer().await;
+            // Until that has arrived.
+            sleep(COMMIT_DELAY / 2).await;
         }
         append(13);
         assert_eq!((next().await.0, next().await.0), (1, 0));
