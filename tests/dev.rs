@@ -58,8 +58,13 @@ async fn ctrl_c_stops_it_and_a_second_start_finds_the_data() {
         let key = format!("key-{key}");
         world.http.put(&url, &key, "kept").await.expect(200);
     }
+    let log = node.launch.log();
+    let printed = || std::fs::read_to_string(&log).expect("what it printed");
+    let before = printed().len();
     let ended = command::stop(&mut node, Signal::INT).await;
     assert_eq!(ended.code(), Some(0), "Ctrl-C is no failure");
+    let farewell = printed().split_off(before);
+    assert!(!farewell.contains("leadership"), "all stop, so nobody takes it over: {farewell}");
 
     let (_, took) = started(&mut node).await;
     println!("the second curl line came after {took:?}");
