@@ -81,6 +81,7 @@ fn every_file_keeps_the_rules() {
         "fuzz/fuzz_targets",
         "benches/compare/src",
         "benches/micro",
+        "crates",
     ];
     for directory in directories {
         files.extend(sources(Path::new(directory)));
@@ -198,6 +199,19 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
         .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
         .filter(|path| path.extension().is_some_and(|ext| ext == "rs"))
         .collect()
+}
+
+/// What takes the place of base2histogram is still what is built, and forgets nothing that somebody could read.
+#[test]
+fn the_histograms_of_openraft_are_ours_and_nobody_can_read_them() {
+    let read = |path| fs::read_to_string(path).expect("readable");
+    let lock = read("Cargo.lock");
+    let locked: Vec<&str> =
+        lock.split("\n\n").filter(|it| it.contains("name = \"base2histogram\"")).collect();
+    assert!(matches!(locked[..], [one] if !one.contains("source =")), "{locked:?}");
+    for manifest in ["Cargo.toml", "jepsen/Cargo.toml"] {
+        assert!(!read(manifest).contains("runtime-stats"), "{manifest}");
+    }
 }
 
 /// The table in `docs/testing.md` that says which test breaks when a sentence of the contract is not true: each of its
