@@ -24,6 +24,7 @@ mod quorum;
 mod reads;
 mod recovery;
 mod redirect;
+mod replay;
 mod replica;
 mod replication;
 mod rounds;

@@ -33,6 +33,7 @@ use crate::raft::network::{Addresses, Network};
 use crate::raft::proposals::{self, Proposal};
 use crate::raft::published::Published;
 use crate::raft::recovery::{OpenError, Recovered, recover};
+use crate::raft::replay::replay;
 use crate::raft::rounds::{self, Waiter};
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::StateMachine;
@@ -149,7 +150,6 @@ impl Replica {
         let group = Arc::new(Mutex::new(group));
         let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
         let lease = Arc::new(Lease::new(options.timing));
-        let stall = stall_timeout(options.timing);
         let dialer = dialer.of(Some(node));
         let addresses = Addresses::default();
         let log = LogStore::new(wal.clone());
@@ -160,14 +160,15 @@ impl Replica {
             as_of: Arc::clone(&as_of),
             lease: Arc::clone(&lease),
             appended: log.appended(),
-            stall,
+            stall: stall_timeout(options.timing),
         };
         let snapshots = snapshots.packed(options.snapshot_codec);
-        let machine = StateMachine::new(state, snapshots.clone(), options.watch_history);
+        let mut machine = StateMachine::new(state, snapshots.clone(), options.watch_history);
         let (published, record) = (machine.published(), machine.record());
         let watches = machine.watches();
         let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
             .map_err(OpenError::internal)?;
+        replay(&mut machine, &wal).await.map_err(OpenError::internal)?;
         let raft =
             Raft::new(node, settings, network, log, machine).await.map_err(OpenError::internal)?;
         as_of.watch(&raft);
@@ -179,7 +180,7 @@ impl Replica {
             freshness: Arc::new(Freshness::new(Arc::clone(&clock), published.clone())),
             comparison: Comparison::new(record, dialer.clone()),
             departure: Departure::new(dialer.clone()),
-            receiving: Receiving::new(snapshots.clone(), stall),
+            receiving: Receiving::new(snapshots.clone(), stall_timeout(options.timing)),
             budget: options.max_memory.map(Budget::new),
             disk_room: DiskRoom::new(options.min_free_disk),
             joining: Joining::default(),
