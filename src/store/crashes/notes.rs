@@ -59,6 +59,7 @@ fn first_violation(steps: &[Step], left_out: Option<&Arc<str>>) -> Option<String
 }
 
 #[test]
+#[cfg_attr(not(debug_assertions), ignore = "optimized code has no names to tell places by")]
 fn a_note_that_was_acknowledged_is_there_after_any_crash_and_no_sync_of_it_is_spare() {
     let disk = Simulated::new();
     disk.name_sites();

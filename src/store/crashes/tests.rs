@@ -102,6 +102,7 @@ const SPARE: &[(&str, &str)] = &[
 ];
 
 #[test]
+#[cfg_attr(not(debug_assertions), ignore = "optimized code has no names to tell places by")]
 fn no_sync_can_be_left_out() {
     let disk = Simulated::new();
     disk.name_sites();
