@@ -28,7 +28,7 @@ use crate::types::value::Value;
 use crate::types::watch::Event;
 
 /// What an item counts for in memory beside the bytes of its key and value: its place in the map,
-/// and what the allocator adds. Measured: 198 to 231 bytes ("Memory" in `docs/operations.md`).
+/// and what the allocator adds. Measured: 168 to 251 bytes ("Memory" in `docs/operations.md`).
 pub const ITEM_OVERHEAD_BYTES: u64 = 256;
 
 /// What an item that is not for ever counts for in memory beyond that: its place in the order of expiry.
