@@ -1,6 +1,7 @@
 //! One replica of one group: the only room that knows openraft.
 
 mod as_of;
+mod catch_up;
 mod checkpoints;
 mod compaction;
 mod comparison;
@@ -16,6 +17,7 @@ mod joining;
 mod leadership;
 mod lease;
 mod log_store;
+mod lull;
 mod memory;
 mod network;
 mod proposals;

@@ -25,10 +25,12 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftTypeConfig};
 
 use crate::raft::as_of::AsOf;
+use crate::raft::catch_up::Sending;
 use crate::raft::config::{Raft, TypeConfig, VoteOf};
 use crate::raft::lease::Lease;
 use crate::raft::log_store::Appended;
-use crate::raft::replication::{self, Aside, Lull};
+use crate::raft::lull::Lull;
+use crate::raft::replication::{self, Aside};
 use crate::raft::snapshot_stream;
 use crate::raft::state_machine::SnapshotData;
 use crate::raft::wire;
@@ -223,6 +225,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             wire::vote(&vote),
             (&file, open),
             (sender, receiver),
+            Sending::new(self.shared.appended.clone()),
             self.shared.stall,
         );
         tokio::select! {

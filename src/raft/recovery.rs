@@ -12,13 +12,14 @@ use crate::store::blocking::blocking;
 use crate::store::datadir::{self, DataDir, DataDirError};
 use crate::store::disk::{Disk, Real};
 use crate::store::meta::{Meta, MetaError};
+use crate::store::rests::Rests;
 use crate::store::snapshot::{SnapshotError, Snapshots};
 use crate::store::state::State;
 use crate::store::wal::{Wal, WalError, WalOptions};
 use crate::types::command::{Action, Command};
 use crate::types::host;
 use crate::types::ids::{GroupId, NodeId};
-use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
+use crate::types::limits::{CATCH_UP_RESTING_MAX, WAL_SEGMENT_BYTES_DEFAULT};
 use crate::types::log::Payload;
 
 /// Why a replica can't be opened.
@@ -127,6 +128,8 @@ pub(in crate::raft) struct Recovered {
     pub(in crate::raft) snapshots: Snapshots,
     pub(in crate::raft) state: State,
     pub(in crate::raft) group: Option<GroupId>,
+    /// For what is left to do of the start.
+    pub(in crate::raft) rests: Rests,
 }
 
 /// Opens and checks everything in `path`.
@@ -149,6 +152,7 @@ pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Reco
 /// Opens everything in `path`. Blocks on the disk.
 fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
     let Files { disk, meta, segment_bytes } = files;
+    let rests = Rests::when_short(CATCH_UP_RESTING_MAX);
     let (data, meta) = if let Some(meta) = meta {
         (None, meta)
     } else {
@@ -172,9 +176,9 @@ fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
     let node = identity(path, &meta, written_by)?;
     // Read before the snapshot: the memory that this takes for a while, the map gets then. Opened behind it: what is on disk stays
     // as it is if the snapshot is damaged.
-    let log = Wal::read(WalOptions { disk, dir: wal_dir, node, segment_bytes });
+    let log = Wal::read(WalOptions { disk, dir: wal_dir, node, segment_bytes }, rests.clone());
     let state = match snapshots.newest() {
-        Some(newest) => snapshots.read(&newest)?,
+        Some(newest) => snapshots.read_with(&newest, rests.clone())?,
         None => State::default(),
     };
     let wal = log.open()?;
@@ -187,7 +191,7 @@ fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
         Some((group, _)) => Some(*group),
         None => meta.group()?,
     };
-    Ok(Recovered { data, meta, node, wal, snapshots, state, group })
+    Ok(Recovered { data, meta, node, wal, snapshots, state, group, rests })
 }
 
 fn identity(path: &Path, meta: &Meta, wal: Option<NodeId>) -> Result<NodeId, OpenError> {

@@ -10,6 +10,7 @@ use openraft::storage::RaftStateMachine;
 
 use crate::raft::state_machine::StateMachine;
 use crate::raft::wire;
+use crate::store::rests::Rests;
 use crate::store::wal::Wal;
 use crate::types::ids::Index;
 use crate::types::limits::APPEND_BYTES_MAX;
@@ -17,8 +18,15 @@ use crate::types::limits::APPEND_BYTES_MAX;
 /// How many entries are read at a time, if they are small; a few batches. Of large ones, as much as a batch holds.
 const PIECE_ENTRIES: u64 = 2048;
 
+/// How many of them are applied between two looks at whether to rest.
+const APPLIED_TOGETHER: usize = 128;
+
 /// Applies what is committed, as far as the log knows, a piece while the next is read.
-pub(in crate::raft) async fn replay(machine: &mut StateMachine, wal: &Wal) -> io::Result<()> {
+pub(in crate::raft) async fn replay(
+    machine: &mut StateMachine,
+    wal: &Wal,
+    mut rests: Rests,
+) -> io::Result<()> {
     let end = wal.committed().map_or(0, |last| last.index + 1);
     let read = |from: Index| {
         wal.entries(from..end.min(from.saturating_add(PIECE_ENTRIES)), APPEND_BYTES_MAX)
@@ -26,8 +34,19 @@ pub(in crate::raft) async fn replay(machine: &mut StateMachine, wal: &Wal) -> io
     let mut piece = read(machine.published().next_index()).await?;
     while let Some(last) = piece.last() {
         let next = last.id.index + 1;
-        let entries = piece.into_iter().map(|entry| Ok((wire::raft_entry(entry)?, None)));
-        let applying = machine.apply(stream::iter(entries));
+        let applying = async {
+            let mut entries = piece.into_iter();
+            while !entries.as_slice().is_empty() {
+                let some = entries.by_ref().take(APPLIED_TOGETHER);
+                let some = some.map(|entry| Ok((wire::raft_entry(entry)?, None)));
+                machine.apply(stream::iter(some)).await?;
+                if let Some(rest) = rests.due() {
+                    tokio::time::sleep(rest).await;
+                    rests.rested();
+                }
+            }
+            io::Result::Ok(())
+        };
         // Reading is begun first, on a thread of its own.
         let (following, applied) = future::join(read(next), applying).await;
         applied?;
@@ -91,7 +110,7 @@ mod tests {
         let wal = open();
 
         let mut nothing = machine();
-        replay(&mut nothing, &wal).await.expect("an empty log");
+        replay(&mut nothing, &wal, Rests::none()).await.expect("an empty log");
         assert_eq!(nothing.published().next_index(), 0);
 
         let mut log = LogStore::new(wal.clone());
@@ -108,7 +127,7 @@ mod tests {
         for in_snapshot in [0, 1, PIECE_ENTRIES, COMMITTED, COMMITTED + 1, END - 1] {
             let mut replayed = machine();
             apply(&mut replayed, 0..in_snapshot).await;
-            replay(&mut replayed, &wal).await.expect("a whole log");
+            replay(&mut replayed, &wal, Rests::none()).await.expect("a whole log");
             let mut expected = machine();
             apply(&mut expected, 0..in_snapshot.max(COMMITTED + 1)).await;
             assert_eq!(replayed.published().frozen(), expected.published().frozen());

@@ -142,7 +142,7 @@ impl Replica {
     ) -> Result<Self, OpenError> {
         let Surroundings { clock, dialer, files } = surroundings;
         let recovered = recover(options.data.clone(), files).await?;
-        let Recovered { data, meta, node, wal, snapshots, state, group } = recovered;
+        let Recovered { data, meta, node, wal, snapshots, state, group, rests } = recovered;
         let recovered = wal.last().map_or(0, |id| id.index);
         let bound = options.timing.election_timeout_max.max(LEASE_MAX);
         let bound_until = wal.vote().map(|_| Instant::now() + bound);
@@ -168,7 +168,7 @@ impl Replica {
         let watches = machine.watches();
         let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
             .map_err(OpenError::internal)?;
-        replay(&mut machine, &wal).await.map_err(OpenError::internal)?;
+        replay(&mut machine, &wal, rests).await.map_err(OpenError::internal)?;
         let raft =
             Raft::new(node, settings, network, log, machine).await.map_err(OpenError::internal)?;
         as_of.watch(&raft);

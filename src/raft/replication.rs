@@ -6,34 +6,30 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::raft::as_of::AsOf;
+use crate::raft::catch_up::CatchUp;
 use crate::raft::config::{LogIdOf, Raft, TypeConfig};
 use crate::raft::freshness::{Freshness, Mark};
 use crate::raft::lease::{Asked, Lease};
-use crate::raft::log_store::Appended;
+use crate::raft::lull::Lull;
 use crate::raft::network::{frame, message};
 use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
-use crate::types::ids::{Index, NodeId, Vote};
+use crate::types::ids::{NodeId, Vote};
 use crate::types::limits::{APPEND_BYTES_PER_SECOND_MIN, APPEND_ENTRIES_MAX};
 use crate::types::peer::{Append, AppendReply};
 
 /// The most append messages that a leader has under way to one follower.
 const APPENDS_IN_FLIGHT_MAX: usize = 64;
-
-/// How long after the last entries, or their answer, the news of a commit goes to a follower by itself.
-const COMMIT_DELAY: Duration = Duration::from_millis(2);
 
 /// What an answer is about: the entry before the message's first, and its last.
 struct Sent {
@@ -81,59 +77,6 @@ impl Aside {
     }
 }
 
-/// Whether it is time for another message to a follower.
-///
-/// openraft makes a message of its own for each commit position that no entries carry. Under a load that is one for
-/// each batch, which the next batch would have carried a moment later, and it comes at the worst time: while the
-/// leader answers its clients. So while entries come within [`COMMIT_DELAY`] of the last ones or of their answer, openraft is
-/// asked for another message only when there are entries for it, or when the follower owes no answer and that time is over.
-pub(in crate::raft) struct Lull {
-    appended: Appended,
-    /// Up to here entries were sent.
-    sent: Option<Index>,
-    /// Whether the last entries came before `end`, so that others are likely to.
-    busy: bool,
-    /// [`COMMIT_DELAY`] after the last message with entries, or the answer to it.
-    end: Pin<Box<Sleep>>,
-}
-
-impl Lull {
-    /// One of a stream that begins.
-    pub(in crate::raft) fn new(appended: Appended) -> Self {
-        Self { appended, sent: None, busy: false, end: Box::pin(sleep(Duration::ZERO)) }
-    }
-
-    /// Entries up to here have been sent.
-    fn sent(&mut self, upto: Index) {
-        let now = Instant::now();
-        self.sent = Some(upto);
-        self.busy = now < self.end.deadline();
-        self.end.as_mut().reset(now + COMMIT_DELAY);
-    }
-
-    /// Entries were answered.
-    fn answered(&mut self) {
-        self.end.as_mut().reset(Instant::now() + COMMIT_DELAY);
-    }
-
-    /// Waits until it is over; `owed` says whether the follower owes an answer.
-    async fn over(&mut self, owed: bool) {
-        if !self.busy || (self.end.is_elapsed() && !owed) {
-            return;
-        }
-        tokio::select! {
-            biased;
-            () = newer(&mut self.appended, self.sent) => {}
-            () = &mut self.end, if !owed => {}
-        }
-    }
-}
-
-/// Waits until entries after `sent` are in the log, or there is none any more.
-async fn newer(appended: &mut Appended, sent: Option<Index>) {
-    while *appended.borrow_watched() <= sent && appended.changed().await.is_ok() {}
-}
-
 /// What a follower keeps of a message while Raft works on it.
 struct Heard {
     mark: Mark,
@@ -150,6 +93,7 @@ struct Pipeline<S> {
     receiver: FrameReceiver,
     aside: Aside,
     lull: Lull,
+    catch_up: CatchUp,
     stall: Duration,
     /// What is not answered yet, oldest first.
     sent: VecDeque<Sent>,
@@ -175,9 +119,20 @@ pub(in crate::raft) fn pipeline(
     lull: Lull,
     stall: Duration,
 ) -> impl Stream<Item = AppendResult> + Send {
-    let (sent, owed_since, more) = (VecDeque::new(), Instant::now(), true);
-    let pipeline =
-        Pipeline { requests, sender, receiver, aside, lull, stall, sent, owed_since, more };
+    let (catch_up, sent, owed_since, more) =
+        (CatchUp::new(), VecDeque::new(), Instant::now(), true);
+    let pipeline = Pipeline {
+        requests,
+        sender,
+        receiver,
+        aside,
+        lull,
+        catch_up,
+        stall,
+        sent,
+        owed_since,
+        more,
+    };
     stream::unfold(Some(pipeline), move |pipeline| async move {
         let mut pipeline = pipeline?;
         match pipeline.next().await {
@@ -200,11 +155,14 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
             if self.sent.is_empty() && !self.more {
                 return Ok(None);
             }
-            let room = self.more && self.sent.len() < APPENDS_IN_FLIGHT_MAX;
+            let room = self.more
+                && self.sent.len() < APPENDS_IN_FLIGHT_MAX
+                && self.catch_up.may_send(self.sent.len());
             let patience = self.sent.front().map_or(self.stall, |oldest| oldest.patience);
             let overdue = self.owed_since + patience;
             let owed = !self.sent.is_empty();
             let request = async {
+                self.catch_up.rest().await;
                 self.lull.over(owed).await;
                 self.requests.next().await
             };
@@ -235,7 +193,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         if let Some(last) = request.entries.last() {
-            self.lull.sent(last.log_id.index);
+            let (entries, upto) = (request.entries.len(), last.log_id.index);
+            self.lull.sent(upto);
+            self.catch_up.sent(entries, upto, request.leader_commit.map_or(0, |id| id.index));
         }
         let (append, asked) = self.aside.append(request);
         if self.sent.is_empty() {
@@ -253,10 +213,12 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
         reply: &AppendReply,
     ) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
         let about = self.sent.pop_front().expect("an answer is read only when one is owed");
-        self.owed_since = Instant::now();
+        let now = Instant::now();
         if about.last != about.prev {
             self.lull.answered();
+            self.catch_up.answered(now - self.owed_since);
         }
+        self.owed_since = now;
         self.aside.answered(about.asked, reply);
         let reply = wire::raft_append_reply(reply);
         if reply == AppendEntriesResponse::Conflict && about.prev.is_none() {
@@ -325,16 +287,18 @@ fn network(error: &(impl std::error::Error + 'static)) -> RPCError<TypeConfig> {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-    use openraft::async_runtime::watch::WatchSender;
+    use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
     use openraft::entry::RaftEntry;
     use openraft::type_config::TypeConfigExt;
+    use tokio::time::sleep;
 
     use super::*;
     use crate::raft::config::{EntryOf, Timing};
+    use crate::raft::log_store::Appended;
+    use crate::raft::lull::COMMIT_DELAY;
     use crate::rpc::pair;
     use crate::types::clock::SystemClock;
-    use crate::types::ids::LogId;
+    use crate::types::ids::{Index, LogId};
 
     const VOTE: Vote = Vote { term: 1, node: NodeId(1), committed: true };
 
@@ -342,39 +306,12 @@ mod tests {
         wire::raft_log_id(&LogId { term: 1, leader: NodeId(1), index })
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lull_ends_with_an_entry_or_a_while_after_the_last_answer() {
-        let (log, appended) = TypeConfig::watch_channel(Some(3));
-        let mut lull = Lull::new(appended);
-        let is_over = |lull: &mut Lull, owed| lull.over(owed).now_or_never().is_some();
-        assert!(is_over(&mut lull, false));
-        lull.sent(2);
-        assert!(is_over(&mut lull, true), "no entries came soon after others yet");
-        lull.sent(3);
-        assert!(!is_over(&mut lull, false) && !is_over(&mut lull, true));
-        sleep(COMMIT_DELAY / 2).await;
-        lull.answered();
-        let answered = Instant::now();
-        lull.over(false).await;
-        assert!(answered.elapsed() >= COMMIT_DELAY && answered.elapsed() < 2 * COMMIT_DELAY);
-        assert!(is_over(&mut lull, false), "until the next entries");
-        assert!(!is_over(&mut lull, true), "while an answer is owed there is nothing but entries");
-        lull.answered();
-        lull.sent(3);
-        assert!(!is_over(&mut lull, false));
-        log.send(Some(2)).expect("it is heard");
-        assert!(!is_over(&mut lull, false), "what was cut off is nothing new");
-        log.send(Some(4)).expect("it is heard");
-        assert!(is_over(&mut lull, false) && is_over(&mut lull, true));
-
-        sleep(2 * COMMIT_DELAY).await;
-        lull.sent(4);
-        assert!(is_over(&mut lull, true), "these came late, so the next are not waited for");
-        lull.answered();
-        lull.sent(4);
-        assert!(!is_over(&mut lull, true));
-        drop(log);
-        assert!(is_over(&mut lull, true), "nothing will come");
+    fn aside() -> Aside {
+        Aside {
+            as_of: Arc::new(AsOf::new(Arc::new(SystemClock))),
+            lease: Arc::new(Lease::new(Timing::default())),
+            follower: NodeId(2),
+        }
     }
 
     /// Requests as openraft makes them when it is asked: with the entries that there are, or for a commit position that
@@ -402,13 +339,8 @@ mod tests {
     async fn a_follower_hears_of_entries_at_once_and_of_commits_with_them_or_soon() {
         let (log, appended) = TypeConfig::watch_channel(Some(1));
         let [ours, (mut sender, mut receiver)] = pair();
-        let aside = Aside {
-            as_of: Arc::new(AsOf::new(Arc::new(SystemClock))),
-            lease: Arc::new(Lease::new(Timing::default())),
-            follower: NodeId(2),
-        };
         let (lull, stall) = (Lull::new(appended.clone()), Duration::from_secs(10));
-        let answers = pipeline(requests(appended), ours, aside, lull, stall);
+        let answers = pipeline(requests(appended), ours, aside(), lull, stall);
         tokio::spawn(answers.for_each(async |_| ()));
         // How many entries the next message has, and when it came.
         let mut next = async || {
@@ -461,6 +393,44 @@ mod tests {
         answered = answer().await;
         let (entries, came) = next().await;
         assert!(entries == 0 && is_soon_after(answered, came));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_far_behind_gets_one_message_at_a_time_with_rests() {
+        const ENTRIES: Index = 10;
+        // A hundred thousand entries are there; one comes with each message.
+        let requests = (0..8).map(|message| {
+            let before = message * ENTRIES;
+            AppendEntriesRequest {
+                vote: wire::raft_vote(&VOTE),
+                prev_log_id: Some(id(before)),
+                entries: (before + 1..=before + ENTRIES)
+                    .map(|index| EntryOf::new_blank(id(index)))
+                    .collect(),
+                leader_commit: Some(id(100_000 + message)),
+            }
+        });
+        let (_log, appended) = TypeConfig::watch_channel(Some(200_000));
+        let [ours, (mut sender, mut receiver)] = pair();
+        let (lull, stall) = (Lull::new(appended), Duration::from_secs(10));
+        let answers = pipeline(stream::iter(requests), ours, aside(), lull, stall);
+        tokio::spawn(answers.for_each(async |_| ()));
+        let took = Duration::from_millis(5);
+        let mut answer = async || {
+            let reply = AppendReply::Success { lease: false };
+            sender.send(frame(&reply)).await.expect("an open stream");
+        };
+        receiver.next().await.expect("a frame").expect("the first");
+        receiver.next().await.expect("a frame").expect("nothing is known yet of what comes");
+        answer().await;
+        for _ in 2..8 {
+            let asked = Instant::now();
+            let early = tokio::time::timeout(took, receiver.next()).await;
+            assert!(early.is_err(), "none before the answer");
+            answer().await;
+            receiver.next().await.expect("a frame").expect("the next");
+            assert!(asked.elapsed() >= 4 * took, "{:?}: no rest", asked.elapsed());
+        }
     }
 
     fn sent(last: Option<u64>) -> Sent {

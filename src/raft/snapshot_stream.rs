@@ -12,6 +12,7 @@ use bytes::Bytes;
 use openraft::storage::Snapshot as RaftSnapshot;
 use tokio::sync::{Mutex, mpsc};
 
+use crate::raft::catch_up::Sending;
 use crate::raft::config::Raft;
 use crate::raft::network::{frame, message};
 use crate::raft::state_machine::{SnapshotData, on_disk};
@@ -35,6 +36,7 @@ pub(in crate::raft) async fn send(
     vote: Vote,
     (snapshot, file): (&Snapshot, OpenFile),
     (mut sender, mut receiver): (FrameSender, FrameReceiver),
+    mut sending: Sending,
     stall: Duration,
 ) -> io::Result<Vote> {
     let header = SnapshotHeader {
@@ -53,6 +55,7 @@ pub(in crate::raft) async fn send(
         let chunk = blocking(read).await??;
         tokio::time::timeout(stall, sender.send(Bytes::from(chunk))).await??;
         offset += size;
+        sending.rest().await;
     }
     sender.finish().await?;
     let reply = tokio::time::timeout(stall * INSTALL_STALLS_MAX, receiver.next()).await??;

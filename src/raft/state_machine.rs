@@ -210,7 +210,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.watches.begin_anew(state.next_index());
         let old = self.published.change(|now| mem::replace(now, state));
         // It takes as long as there are keys.
-        blocking(move || drop(old)).await
+        in_background(move || drop(old)).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {

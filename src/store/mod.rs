@@ -34,6 +34,7 @@ pub mod meta;
 mod note;
 pub mod rejoins;
 pub mod repair;
+pub mod rests;
 pub mod snapshot;
 pub mod state;
 pub mod wal;

@@ -124,13 +124,18 @@ pub const SNAPSHOT_HEADER_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024 * 1024;
 /// A snapshot file is synced each time this many bytes were written, so that the last sync is
 /// short and the log's syncs never wait behind a whole snapshot.
 pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
-/// Who writes a snapshot rests so many times as long as he has worked, so that a machine that has little
+/// Who does what no client waits for rests so many times as long as he has worked, so that a machine that has little
 /// of its processors left still has enough for its clients.
-pub const SNAPSHOT_REST: u32 = 3;
+pub const REST: u32 = 3;
 /// The longest single rest: work that was held up is not work.
-pub const SNAPSHOT_REST_MAX: Duration = Duration::from_millis(50);
+pub const REST_MAX: Duration = Duration::from_millis(50);
 /// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
 pub const SNAPSHOT_RESTING_MAX: Duration = Duration::from_secs(10);
+/// How long a start still rests, and the check of a snapshot from the leader: meanwhile a second failure may stop the group.
+pub const CATCH_UP_RESTING_MAX: Duration = Duration::from_secs(5);
+/// How many entries may come while a leader rests between pieces of one snapshot, at most: those behind it must still be in the
+/// log when it has arrived.
+pub const CATCH_UP_RESTING_ENTRIES_MAX: u64 = KEEP_LOG_ENTRIES_DEFAULT / 4;
 /// How long `sled` may take to open, read or write a replica's metadata.
 pub const META_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cache of a replica's metadata, in bytes.

@@ -3,6 +3,7 @@
 //! Judges, beside what every decoder must keep to: a file with a flipped bit is refused; a state
 //! that was read can be asked and written, with each codec, and comes back the same.
 
+use crate::store::rests::Rests;
 use crate::store::snapshot::codec::Codec;
 use crate::store::snapshot::format::{
     BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, FOOTER_BYTES, Footer, Header,
@@ -40,7 +41,7 @@ fn file(bytes: &[u8], watch: Watch<'_>) -> bool {
     let len = bytes.len() as u64;
     let allowed = fuzz::allowed(bytes.len()) + PER_BYTE * bytes.len();
     let head = watched(watch, allowed, || read::read_header(bytes, len));
-    let state = match watched(watch, allowed, || read::read_state(bytes, len)) {
+    let state = match watched(watch, allowed, || read::read_state(bytes, len, Rests::none())) {
         Ok(state) => state,
         Err(error) => {
             assert!(!error.to_string().is_empty(), "an error says what is wrong");
@@ -50,12 +51,13 @@ fn file(bytes: &[u8], watch: Watch<'_>) -> bool {
     let head = head.expect("a whole file has a header");
     assert_eq!(Header::of(&state), head, "the header tells of the state");
     let other = bent(bytes).expect("a file has bytes");
-    assert!(read::read_state(&other[..], len).is_err(), "a bit was flipped");
+    assert!(read::read_state(&other[..], len, Rests::none()).is_err(), "a bit was flipped");
     ask(&state);
     for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
         let mut written = Vec::new();
         write::write_state(&state, codec, &mut written).expect("a vector takes everything");
-        let again = read::read_state(&written[..], written.len() as u64).expect("a file of ours");
+        let len = written.len() as u64;
+        let again = read::read_state(&written[..], len, Rests::none()).expect("a file of ours");
         assert_eq!(again, state, "a state comes back");
         assert_eq!(again.hash(), state.hash(), "and looks the same");
     }

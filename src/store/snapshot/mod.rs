@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::planted::{self, Bug};
 use crate::store::disk::revocable::Revocable;
 use crate::store::disk::{self, Disk, FileStream, Open, OpenFile};
+use crate::store::rests::Rests;
 use crate::store::snapshot::format::FormatError;
 use crate::store::snapshot::read::ReadError;
 use crate::store::snapshot::temp::TempFile;
@@ -221,9 +222,14 @@ impl Snapshots {
 
     /// Reads a snapshot back, checking every byte.
     pub fn read(&self, snapshot: &Snapshot) -> Result<State, SnapshotError> {
+        self.read_with(snapshot, Rests::none())
+    }
+
+    /// As [`Snapshots::read`], with rests in between.
+    pub fn read_with(&self, snapshot: &Snapshot, rests: Rests) -> Result<State, SnapshotError> {
         let path = &snapshot.path;
         let (file, bytes) = open_file(&self.shared.disk, path)?;
-        let state = read::read_state(BufReader::new(file), bytes)
+        let state = read::read_state(BufReader::new(file), bytes, rests)
             .map_err(|error| SnapshotError::read(path, error))?;
         check_named(path, place(snapshot.last), state.applied)?;
         Ok(state)

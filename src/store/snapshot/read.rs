@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use crate::store::answers::Remembered;
+use crate::store::rests::Rests;
 use crate::store::snapshot::codec::Codec;
 use crate::store::snapshot::format::{
     BLOCK_HEAD_BYTES, BlockHead, CHECKSUM_BYTES, Checksum, FOOTER_BYTES, Footer, FormatError,
@@ -21,6 +22,9 @@ use crate::types::key::Key;
 /// that rising keys leave each half full; so every second key comes later than its neighbours,
 /// when the leaf they are in is split off, and fills it.
 const HELD_BACK: usize = 32;
+
+/// How many records are read between two looks at whether to rest.
+const RECORDS: u64 = 64;
 
 /// Why a file can't be read as a snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +51,20 @@ pub(super) fn read_header(file: impl Read, len: u64) -> Result<Header, ReadError
 }
 
 /// Reads a whole file of `len` bytes.
-pub(super) fn read_state(file: impl Read, len: u64) -> Result<State, ReadError> {
+pub(super) fn read_state(file: impl Read, len: u64, mut rests: Rests) -> Result<State, ReadError> {
     let mut state = State::default();
     let mut refused = Ok(());
     let mut odd = VecDeque::with_capacity(HELD_BACK);
     let mut is_odd = false;
+    let mut records = 0_u64;
     visit(file, len, |part| match part {
         Part::Header(header, _) => state = header.to_state(),
         Part::Record(key, item) => {
             is_odd = !is_odd;
+            records += 1;
+            if records.is_multiple_of(RECORDS) {
+                rests.rest();
+            }
             let next = if is_odd {
                 odd.push_back((key, item));
                 if odd.len() > HELD_BACK { odd.pop_front() } else { None }

@@ -7,11 +7,13 @@
 use std::io::{self, BufReader, Write};
 
 use crate::store::disk::FileStream;
+use crate::store::rests::Rests;
 use crate::store::snapshot::format::{FormatError, bounded};
 use crate::store::snapshot::temp::TempFile;
 use crate::store::snapshot::write::Paced;
 use crate::store::snapshot::{Snapshot, SnapshotError, Snapshots, read};
 use crate::store::state::State;
+use crate::types::limits::CATCH_UP_RESTING_MAX;
 
 /// A snapshot file on its way in; dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
@@ -46,7 +48,8 @@ impl Incoming {
         }
         let io = |error| SnapshotError::io(temp.path(), error);
         let file = file.finish().map_err(io)?;
-        let state = read::read_state(BufReader::new(FileStream::new(file)), bytes)
+        let rests = Rests::when_short(CATCH_UP_RESTING_MAX);
+        let state = read::read_state(BufReader::new(FileStream::new(file)), bytes, rests)
             .map_err(|error| SnapshotError::read(temp.path(), error))?;
         Ok(Received { state, temp, bytes })
     }

@@ -2,20 +2,16 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::store::disk::{FileStream, OpenFile};
+use crate::store::rests::Rests;
 use crate::store::snapshot::codec::Codec;
 use crate::store::snapshot::format::{
     BlockHead, Checksum, Footer, Header, push_record, push_remembered, record_len, remembered_len,
 };
 use crate::store::state::State;
 use crate::types::codec;
-use crate::types::host;
-use crate::types::limits::{
-    SNAPSHOT_BLOCK_BYTES, SNAPSHOT_REST, SNAPSHOT_REST_MAX, SNAPSHOT_RESTING_MAX,
-    SNAPSHOT_SYNC_BYTES,
-};
+use crate::types::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_RESTING_MAX, SNAPSHOT_SYNC_BYTES};
 
 /// Writes all of `state` to `out`. The caller syncs.
 pub(super) fn write_state(state: &State, codec: Codec, out: impl Write) -> io::Result<()> {
@@ -75,20 +71,18 @@ impl<W: Write> Sections<W> {
 pub(super) struct Paced {
     file: FileStream,
     unsynced: u64,
-    rests: Option<Rests>,
+    rests: Rests,
 }
 
 impl Paced {
     /// One that is written as fast as it can be.
     pub(super) fn new(file: OpenFile) -> Self {
-        Self { file: FileStream::new(file), unsynced: 0, rests: None }
+        Self { file: FileStream::new(file), unsynced: 0, rests: Rests::none() }
     }
 
     /// One whose writer rests between pieces.
     pub(super) fn with_rests(file: OpenFile) -> Self {
-        // What is simulated has no other thread to let go first.
-        let rests = (!host::is_simulated()).then(Rests::begin);
-        Self { rests, ..Self::new(file) }
+        Self { rests: Rests::always(SNAPSHOT_RESTING_MAX), ..Self::new(file) }
     }
 
     /// The file, with everything in it on disk.
@@ -106,67 +100,11 @@ impl Write for Paced {
             self.file.file().sync()?;
             self.unsynced = 0;
         }
-        if let Some(rests) = &mut self.rests {
-            rests.rest();
-        }
+        self.rests.rest();
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-/// When a writer works and when it rests.
-#[derive(Debug)]
-struct Rests {
-    working_since: Instant,
-    /// From then on there are no more.
-    until: Instant,
-}
-
-impl Rests {
-    fn begin() -> Self {
-        let now = host::now();
-        Self { working_since: now, until: now + SNAPSHOT_RESTING_MAX }
-    }
-
-    /// Rests, if there was work.
-    fn rest(&mut self) {
-        let now = host::now();
-        let left = self.until.saturating_duration_since(now);
-        let Some(rest) = rest(now.saturating_duration_since(self.working_since), left) else {
-            return;
-        };
-        #[expect(clippy::disallowed_methods, reason = "there is no condition to wait for")]
-        std::thread::sleep(rest);
-        self.working_since = host::now();
-    }
-}
-
-/// What is worth a rest of its own.
-const WORK_MIN: Duration = Duration::from_millis(1);
-
-/// How long to rest after so much work, with so much of the time for rests left.
-fn rest(worked: Duration, left: Duration) -> Option<Duration> {
-    if worked < WORK_MIN {
-        return None;
-    }
-    let rest = worked.saturating_mul(SNAPSHOT_REST).min(SNAPSHOT_REST_MAX).min(left);
-    (!rest.is_zero()).then_some(rest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_writes_a_snapshot_rests_longer_than_he_works_but_not_for_ever() {
-        let ms = Duration::from_millis;
-        assert_eq!(rest(ms(1) / 2, SNAPSHOT_RESTING_MAX), None, "not yet");
-        assert_eq!(rest(ms(2), SNAPSHOT_RESTING_MAX), Some(ms(2) * SNAPSHOT_REST));
-        assert_eq!(rest(ms(900), SNAPSHOT_RESTING_MAX), Some(SNAPSHOT_REST_MAX));
-        assert_eq!(rest(ms(2), ms(3)), Some(ms(3)));
-        assert_eq!(rest(ms(2), ms(0)), None, "a large snapshot is not to take for ever");
     }
 }

@@ -46,6 +46,7 @@ use tokio::sync::oneshot;
 
 use crate::planted::{self, Bug};
 use crate::store::disk::Disk;
+use crate::store::rests::Rests;
 use crate::store::wal::cache::keep_until;
 use crate::store::wal::shared::{Change, Inner, Request, Shared, Status};
 use crate::types::ids::{Index, LogId, NodeId, Vote};
@@ -124,17 +125,17 @@ impl Wal {
         Self::open_with(options, WAL_CACHE_BYTES_MAX)
     }
 
-    /// The first half of [`Wal::open`]: reads the whole log, and makes its directory, but changes nothing there.
+    /// The first half of [`Wal::open`]: reads the whole log, with these rests, and makes its directory, but changes nothing there.
     ///
     /// # Panics
     /// If the segment size is out of its bounds.
-    pub fn read(options: WalOptions) -> ReadLog {
-        open::read(options)
+    pub fn read(options: WalOptions, rests: Rests) -> ReadLog {
+        open::read(options, rests)
     }
 
     /// As [`Wal::open`], with about `cache_bytes_max` bytes of entries in memory.
     fn open_with(options: WalOptions, cache_bytes_max: usize) -> Result<Self, WalError> {
-        Self::open_read(Self::read(options), cache_bytes_max)
+        Self::open_read(Self::read(options, Rests::none()), cache_bytes_max)
     }
 
     fn open_read(log: ReadLog, cache_bytes_max: usize) -> Result<Self, WalError> {

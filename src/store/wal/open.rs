@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::store::disk::{self, Disk, FileStream, Open};
+use crate::store::rests::Rests;
 use crate::store::wal::index::Place;
 use crate::store::wal::mark::{self, Mark};
 use crate::store::wal::record::{HeaderError, SegmentHeader};
@@ -29,7 +30,7 @@ pub struct ReadLog {
 }
 
 /// Reads the log; see [`crate::store::wal::Wal::read`].
-pub(super) fn read(options: WalOptions) -> ReadLog {
+pub(super) fn read(options: WalOptions, rests: Rests) -> ReadLog {
     let WalOptions { disk, dir, node, segment_bytes } = options;
     assert!(
         (2 * START..=WAL_SEGMENT_BYTES_MAX).contains(&segment_bytes),
@@ -37,7 +38,7 @@ pub(super) fn read(options: WalOptions) -> ReadLog {
         2 * START
     );
     let kind = Kind { disk, dir, node, bytes: segment_bytes };
-    let read = read_segments(&kind);
+    let read = read_segments(&kind, rests);
     ReadLog { kind, read }
 }
 
@@ -82,10 +83,10 @@ type Segments = BTreeMap<u64, Segment>;
 
 /// Reads all segments, oldest first. Keeps no entry: those that are applied are read again then, piece by piece, and what a
 /// process once had in memory stays with it.
-fn read_segments(kind: &Kind) -> Result<(Recovered, Segments), WalError> {
+fn read_segments(kind: &Kind, rests: Rests) -> Result<(Recovered, Segments), WalError> {
     at(&kind.dir, disk::make_dir(&*kind.disk, &kind.dir))?;
     let damaged = |damage| WalError::damaged(&kind.dir, damage);
-    let mut recovery = Recovery::new(0);
+    let mut recovery = Recovery::new(0).resting(rests);
     let mut segments = Segments::new();
     let mut bytes = Vec::new();
     for (number, path) in segment::list(&*kind.disk, &kind.dir)? {

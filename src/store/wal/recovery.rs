@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use crate::store::rests::Rests;
 use crate::store::wal::cache::{View, keep_until};
 use crate::store::wal::index::{BatchIndex, Place};
 use crate::store::wal::record::{
@@ -121,6 +122,7 @@ pub(super) struct Recovery {
     end: Option<End>,
     last: Option<u64>,
     marks: Option<u64>,
+    rests: Rests,
 }
 
 impl Recovery {
@@ -134,7 +136,13 @@ impl Recovery {
             end: None,
             last: None,
             marks: None,
+            rests: Rests::none(),
         }
+    }
+
+    /// The same, with rests in between.
+    pub(super) fn resting(self, rests: Rests) -> Self {
+        Self { rests, ..self }
     }
 
     /// Reads the next segment: the file that is named `number`, its header (`None` if there is no
@@ -158,6 +166,7 @@ impl Recovery {
         while let Some(batch) = self.expected_at(bytes, offset, header) {
             self.replay(&batch, Place { segment: number, offset: offset as u64 })?;
             offset = batch.end;
+            self.rests.rest();
         }
         let mut torn = false;
         for found in claims(bytes, offset, header.identity) {
@@ -197,7 +206,7 @@ impl Recovery {
             place: Place { segment: first.number, offset: first.end },
             sequence: 1,
         });
-        let Self { view, index, segments, end, last, marks } = self;
+        let Self { view, index, segments, end, last, marks, rests: _ } = self;
         Ok(Recovered { view, index, segments, end: end.or(fresh), last, marks })
     }
 

@@ -62,7 +62,7 @@ fn encoded(state: &State, codec: Codec) -> Vec<u8> {
 }
 
 fn decoded(file: &[u8]) -> Result<State, ReadError> {
-    read::read_state(file, file.len() as u64)
+    read::read_state(file, file.len() as u64, Rests::none())
 }
 
 fn refusal(file: &[u8]) -> FormatError {

@@ -1,0 +1,185 @@
+//! When a leader makes room for others while it works for a follower that is far behind.
+//!
+//! That follower's work and the leader's for it are a burst on processors and disks that clients wait for, too. So the leader rests in between, as long as
+//! others write: if nobody does, there is nobody to make room for, or the group can't commit without this follower. And only while
+//! it gains on those writes, so that a follower that can catch up does.
+
+use std::mem;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::raft::log_store::Appended;
+use crate::store::rests::{Rests, rest_after};
+use crate::types::ids::Index;
+use crate::types::limits::{APPEND_ENTRIES_MAX, CATCH_UP_RESTING_ENTRIES_MAX};
+
+/// How many committed entries a follower lacks that is far behind.
+const FAR_BEHIND: u64 = 16 * NEARLY_THERE;
+/// How many it may lack when it no longer is: one message.
+const NEARLY_THERE: u64 = APPEND_ENTRIES_MAX as u64;
+
+/// How far a follower is behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gap {
+    /// Not far.
+    Near,
+    /// Far.
+    Far,
+    /// Far, and others write, but less than it gets: there is time for a rest.
+    Closing,
+}
+
+/// A leader's entries to one follower.
+#[derive(Debug)]
+pub(in crate::raft) struct CatchUp {
+    gap: Gap,
+    /// Where commits were when the last entries were sent.
+    committed: Index,
+    resting_until: Instant,
+}
+
+impl CatchUp {
+    /// One that begins.
+    pub(in crate::raft) fn new() -> Self {
+        Self { gap: Gap::Near, committed: 0, resting_until: Instant::now() }
+    }
+
+    /// So many entries were sent, the last of them at `upto`, while it was committed up to `committed`.
+    pub(in crate::raft) fn sent(&mut self, entries: usize, upto: Index, committed: Index) {
+        let lacks = committed.saturating_sub(upto);
+        let came = committed.saturating_sub(mem::replace(&mut self.committed, committed));
+        let far = lacks > if self.gap == Gap::Near { FAR_BEHIND } else { NEARLY_THERE };
+        self.gap = match self.gap {
+            _ if !far => Gap::Near,
+            // What came meanwhile is known from the second message on.
+            Gap::Far | Gap::Closing if (1..=entries as u64 / 2).contains(&came) => Gap::Closing,
+            Gap::Near | Gap::Far | Gap::Closing => Gap::Far,
+        };
+    }
+
+    /// Whether another message may go while so many are under way.
+    pub(in crate::raft) fn may_send(&self, under_way: usize) -> bool {
+        self.gap != Gap::Closing || under_way == 0
+    }
+
+    /// What was sent last was answered, after this time.
+    pub(in crate::raft) fn answered(&mut self, took: Duration) {
+        if self.gap == Gap::Closing {
+            self.resting_until = Instant::now() + rest_after(took);
+        }
+    }
+
+    /// Waits until the rest is over.
+    pub(in crate::raft) async fn rest(&self) {
+        if self.gap == Gap::Closing {
+            sleep_until(self.resting_until).await;
+        }
+    }
+}
+
+/// A leader's snapshot to one follower.
+pub(in crate::raft) struct Sending {
+    rests: Rests,
+    log: Appended,
+    /// Where the log ended when it began, and at the last rest.
+    began: Option<Index>,
+    last: Option<Index>,
+}
+
+impl Sending {
+    /// One that begins; `log` says what is written meanwhile.
+    pub(in crate::raft) fn new(log: Appended) -> Self {
+        let began = *log.borrow_watched();
+        Self { rests: Rests::always(Duration::MAX), log, began, last: began }
+    }
+
+    /// Rests between two pieces, if it is time to.
+    pub(in crate::raft) async fn rest(&mut self) {
+        let Some(rest) = self.rests.due() else { return };
+        let end = *self.log.borrow_watched();
+        let came = end.unwrap_or(0).saturating_sub(self.began.unwrap_or(0));
+        if mem::replace(&mut self.last, end) != end && came <= CATCH_UP_RESTING_ENTRIES_MAX {
+            sleep(rest).await;
+        }
+        self.rests.rested();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::async_runtime::watch::WatchSender;
+    use openraft::type_config::TypeConfigExt;
+
+    use super::*;
+    use crate::raft::config::TypeConfig;
+
+    const TOOK: Duration = Duration::from_millis(5);
+
+    /// How long the leader rests when what it sent has been answered.
+    async fn rest(catch_up: &mut CatchUp) -> Duration {
+        catch_up.answered(TOOK);
+        let answered = Instant::now();
+        catch_up.rest().await;
+        answered.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_rests_while_others_write_and_the_follower_gains_on_them() {
+        let mut catch_up = CatchUp::new();
+        let (mut upto, mut committed) = (1000, 100_000);
+        let mut send = |catch_up: &mut CatchUp, came| {
+            upto += 100;
+            committed += came;
+            catch_up.sent(100, upto, committed);
+        };
+        send(&mut catch_up, 0);
+        assert!(catch_up.may_send(64) && rest(&mut catch_up).await.is_zero(), "it has just begun");
+        for (came, rests) in [(1, true), (50, true), (0, false), (51, false), (7, true)] {
+            send(&mut catch_up, came);
+            assert_eq!(catch_up.may_send(1), !rests, "{came}");
+            assert!(catch_up.may_send(0));
+            assert_eq!(rest(&mut catch_up).await, if rests { 3 * TOOK } else { Duration::ZERO });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_rests_for_a_follower_that_is_nearly_there() {
+        let mut catch_up = CatchUp::new();
+        let mut committed = 100_000;
+        let mut send = |catch_up: &mut CatchUp, lacks| {
+            committed += 1;
+            catch_up.sent(100, committed - lacks, committed);
+            !catch_up.may_send(1)
+        };
+        assert!(!send(&mut catch_up, FAR_BEHIND) && !send(&mut catch_up, FAR_BEHIND));
+        assert!(!send(&mut catch_up, FAR_BEHIND + 1) && send(&mut catch_up, FAR_BEHIND));
+        assert!(send(&mut catch_up, NEARLY_THERE + 1) && !send(&mut catch_up, NEARLY_THERE));
+        assert!(!send(&mut catch_up, FAR_BEHIND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_is_sent_with_rests_until_much_has_come() {
+        let (log, appended) = TypeConfig::watch_channel(Some(7));
+        let mut sending = Sending::new(appended);
+        // Works for a millisecond or more, and says how long the rest is.
+        let mut work = async || {
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_millis(1) {
+                std::hint::spin_loop();
+            }
+            let worked = Instant::now();
+            sending.rest().await;
+            worked.elapsed()
+        };
+        assert!(work().await.is_zero(), "nobody writes");
+        log.send(Some(8)).expect("it is heard");
+        assert!(!work().await.is_zero());
+        assert!(work().await.is_zero(), "nobody has written since");
+        log.send(Some(7 + CATCH_UP_RESTING_ENTRIES_MAX)).expect("it is heard");
+        assert!(!work().await.is_zero());
+        log.send(Some(8 + CATCH_UP_RESTING_ENTRIES_MAX)).expect("it is heard");
+        assert!(work().await.is_zero(), "the log behind it is not to be lost");
+    }
+}
