@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::storage::Snapshot as RaftSnapshot;
@@ -20,9 +20,11 @@ use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
 use crate::store::blocking::blocking;
 use crate::store::disk::OpenFile;
+use crate::store::rests::Rests;
 use crate::store::snapshot::{Received, Snapshot, Snapshots};
+use crate::types::host;
 use crate::types::ids::Vote;
-use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::types::limits::{CATCH_UP_RESTING_MAX, SNAPSHOT_CHUNK_BYTES};
 use crate::types::log::StoredMembership;
 use crate::types::peer::{SnapshotHeader, SnapshotReply};
 
@@ -30,6 +32,8 @@ use crate::types::peer::{SnapshotHeader, SnapshotReply};
 const CHUNKS_QUEUED_MAX: usize = 8;
 /// How many times longer than a chunk the receiver may take to check and install a whole file.
 const INSTALL_STALLS_MAX: u32 = 30;
+/// How long after a snapshot another one means that the first came too late.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Sends `snapshot` and waits until it is installed. Returns the receiver's vote.
 pub(in crate::raft) async fn send(
@@ -67,13 +71,14 @@ pub(in crate::raft) async fn send(
 #[derive(Debug)]
 pub(in crate::raft) struct Receiving {
     snapshots: Snapshots,
-    one_at_a_time: Mutex<()>,
+    /// Held while one is received; when the last one was.
+    last: Mutex<Option<Instant>>,
     stall: Duration,
 }
 
 impl Receiving {
     pub(in crate::raft) fn new(snapshots: Snapshots, stall: Duration) -> Self {
-        Self { snapshots, one_at_a_time: Mutex::new(()), stall }
+        Self { snapshots, last: Mutex::new(None), stall }
     }
 
     /// Serves one stream: receives a file, has Raft install it, answers.
@@ -83,8 +88,12 @@ impl Receiving {
         mut sender: FrameSender,
         mut receiver: FrameReceiver,
     ) -> io::Result<()> {
-        let reply: SnapshotReply = match self.one_at_a_time.try_lock() {
-            Ok(_turn) => self.install(raft, &mut receiver).await.map_err(|error| error.to_string()),
+        let reply: SnapshotReply = match self.last.try_lock() {
+            Ok(mut last) => {
+                let rests = rests(last.replace(host::now()));
+                let installed = self.install(raft, &mut receiver, rests).await;
+                installed.map_err(|error| error.to_string())
+            }
             Err(_) => Err("another snapshot is being received".into()),
         };
         if let Err(reason) = &reply {
@@ -94,11 +103,16 @@ impl Receiving {
         sender.finish().await
     }
 
-    async fn install(&self, raft: Raft, receiver: &mut FrameReceiver) -> io::Result<Vote> {
+    async fn install(
+        &self,
+        raft: Raft,
+        receiver: &mut FrameReceiver,
+        rests: Rests,
+    ) -> io::Result<Vote> {
         let first = self.next(receiver).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let header = message::<SnapshotHeader>(&first)?;
         tracing::info!(last = ?header.last, bytes = header.bytes, "receiving a snapshot");
-        let file = self.file(&header, receiver).await?;
+        let file = self.file(&header, receiver, rests).await?;
         let meta = wire::snapshot_meta(header.last.as_ref(), &header.membership)?;
         let snapshot = SnapshotData::Received(Box::new(file));
         let installed = raft
@@ -113,10 +127,11 @@ impl Receiving {
         &self,
         header: &SnapshotHeader,
         receiver: &mut FrameReceiver,
+        rests: Rests,
     ) -> io::Result<Received> {
         let (chunks, queue) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let (snapshots, bytes) = (self.snapshots.clone(), header.bytes);
-        let writing = tokio::spawn(write(snapshots, bytes, queue));
+        let writing = tokio::spawn(write(snapshots, bytes, queue, rests));
         while let Some(chunk) = self.next(receiver).await? {
             if chunks.send(chunk).await.is_err() {
                 break; // The writer has failed and says why.
@@ -136,14 +151,39 @@ impl Receiving {
     }
 }
 
+/// How the check of a snapshot rests when the one before it came at this time. Who needs another so soon was too late for the log
+/// behind that one: it hurries.
+fn rests(before: Option<Instant>) -> Rests {
+    match before {
+        Some(before) if host::now().saturating_duration_since(before) < SOON => Rests::none(),
+        Some(_) | None => Rests::when_short(CATCH_UP_RESTING_MAX),
+    }
+}
+
 async fn write(
     snapshots: Snapshots,
     bytes: u64,
     mut chunks: mpsc::Receiver<Bytes>,
+    rests: Rests,
 ) -> io::Result<Received> {
     let mut incoming = on_disk(move || snapshots.receive(bytes)).await?;
     while let Some(chunk) = chunks.recv().await {
         incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
     }
-    on_disk(move || incoming.finish()).await
+    on_disk(move || incoming.finish(rests)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_needs_another_snapshot_soon_does_not_rest() {
+        let (now, none) = (host::now(), Duration::ZERO);
+        let ago = |time| now.checked_sub(time).expect("the machine runs for longer");
+        assert_eq!(rests(None).at_most(), CATCH_UP_RESTING_MAX);
+        assert_eq!(rests(Some(now)).at_most(), none);
+        assert_eq!(rests(Some(ago(SOON / 2))).at_most(), none);
+        assert_eq!(rests(Some(ago(SOON))).at_most(), CATCH_UP_RESTING_MAX);
+    }
 }

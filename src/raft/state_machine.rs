@@ -22,6 +22,7 @@ use crate::raft::wire;
 use crate::store::apply::apply;
 use crate::store::blocking::{blocking, in_background};
 use crate::store::disk::{FileStream, OpenFile};
+use crate::store::rests::Rests;
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::store::state::State;
 use crate::types::command::{Action, Outcome};
@@ -262,7 +263,7 @@ fn copy(
             bytes => incoming.write(&chunk[..bytes])?,
         }
     }
-    incoming.finish()?.install(snapshots).map(|(_, state)| state)
+    incoming.finish(Rests::none())?.install(snapshots).map(|(_, state)| state)
 }
 
 /// Works on snapshots where it may block.

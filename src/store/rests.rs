@@ -51,6 +51,12 @@ impl Rests {
         Self { short: Some(Shortage::default()), ..Self::always(at_most) }
     }
 
+    /// For how long it rests at most, from its beginning on.
+    #[cfg(test)]
+    pub(crate) fn at_most(&self) -> Duration {
+        self.at_most
+    }
+
     /// Rests, if there was work. Blocks.
     pub fn rest(&mut self) {
         if let Some(rest) = self.due() {

@@ -11,6 +11,7 @@ use crate::store::crashes::options;
 use crate::store::disk::Disk;
 use crate::store::disk::platters::Note;
 use crate::store::disk::simulated::Simulated;
+use crate::store::rests::Rests;
 use crate::store::snapshot::Snapshots;
 use crate::store::state::State;
 use crate::store::wal::Wal;
@@ -301,7 +302,7 @@ impl Run {
             let mut bytes = vec![0; usize::try_from(sent.bytes).expect("short")];
             file.read_exact_at(&mut bytes, 0).expect("the disk works");
             bytes.chunks(100).for_each(|chunk| incoming.write(chunk).expect("the disk works"));
-            let received = incoming.finish().expect("it is whole");
+            let received = incoming.finish(Rests::none()).expect("it is whole");
             received.install(&self.snapshots).expect("it is newer");
         } else {
             self.snapshots.write(&self.state).expect("the disk works");

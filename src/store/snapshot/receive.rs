@@ -13,7 +13,6 @@ use crate::store::snapshot::temp::TempFile;
 use crate::store::snapshot::write::Paced;
 use crate::store::snapshot::{Snapshot, SnapshotError, Snapshots, read};
 use crate::store::state::State;
-use crate::types::limits::CATCH_UP_RESTING_MAX;
 
 /// A snapshot file on its way in; dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
@@ -39,8 +38,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Checks the whole file and syncs it under a temporary name.
-    pub fn finish(self) -> Result<Received, SnapshotError> {
+    /// Checks the whole file, with these rests, and syncs it under a temporary name.
+    pub fn finish(self, rests: Rests) -> Result<Received, SnapshotError> {
         let Self { temp, file, left, bytes } = self;
         if left > 0 {
             let reason = format!("{left} of {bytes} bytes are missing");
@@ -48,7 +47,6 @@ impl Incoming {
         }
         let io = |error| SnapshotError::io(temp.path(), error);
         let file = file.finish().map_err(io)?;
-        let rests = Rests::when_short(CATCH_UP_RESTING_MAX);
         let state = read::read_state(BufReader::new(FileStream::new(file)), bytes, rests)
             .map_err(|error| SnapshotError::read(temp.path(), error))?;
         Ok(Received { state, temp, bytes })

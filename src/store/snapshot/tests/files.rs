@@ -34,7 +34,7 @@ fn send(to: &Snapshots, file: &[u8]) -> Result<Received, SnapshotError> {
     for chunk in file.chunks(1000) {
         incoming.write(chunk)?;
     }
-    incoming.finish()
+    incoming.finish(Rests::none())
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn what_is_received_badly_leaves_nothing_behind() {
 
     let mut short = to.receive(bytes.len() as u64).unwrap();
     short.write(&bytes[1..]).unwrap();
-    assert!(short.finish().unwrap_err().to_string().contains("1 of"));
+    assert!(short.finish(Rests::none()).unwrap_err().to_string().contains("1 of"));
     assert_eq!(names(&dir), [""; 0], "finished too early");
 
     let mut long = to.receive(bytes.len() as u64 - 1).unwrap();
