@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::raft::log_store::Appended;
 use crate::store::rests::{Rests, rest_after};
 use crate::types::ids::Index;
-use crate::types::limits::{APPEND_ENTRIES_MAX, CATCH_UP_RESTING_ENTRIES_MAX};
+use crate::types::limits::{
+    APPEND_ENTRIES_MAX, CATCH_UP_RESTING_ENTRIES_MAX, CATCH_UP_RESTING_MAX,
+};
 
 /// How many committed entries a follower lacks that is far behind.
 const FAR_BEHIND: u64 = 16 * NEARLY_THERE;
@@ -31,19 +33,25 @@ enum Gap {
     Closing,
 }
 
+/// What an answer takes longer than that is not work, but a way.
+const TOOK_MAX: Duration = Duration::from_millis(10);
+
 /// A leader's entries to one follower.
 #[derive(Debug)]
 pub(in crate::raft) struct CatchUp {
     gap: Gap,
     /// Where commits were when the last entries were sent.
     committed: Index,
+    /// When it was near last; some time after that there are no more rests, so that what is measured here by a message or two is never all that counts.
+    near: Instant,
     resting_until: Instant,
 }
 
 impl CatchUp {
     /// One that begins.
     pub(in crate::raft) fn new() -> Self {
-        Self { gap: Gap::Near, committed: 0, resting_until: Instant::now() }
+        let now = Instant::now();
+        Self { gap: Gap::Near, committed: 0, near: now, resting_until: now }
     }
 
     /// So many entries were sent, the last of them at `upto`, while it was committed up to `committed`.
@@ -54,9 +62,17 @@ impl CatchUp {
         self.gap = match self.gap {
             _ if !far => Gap::Near,
             // What came meanwhile is known from the second message on.
-            Gap::Far | Gap::Closing if (1..=entries as u64 / 2).contains(&came) => Gap::Closing,
+            Gap::Far | Gap::Closing
+                if (1..=entries as u64 / 2).contains(&came)
+                    && self.near.elapsed() < CATCH_UP_RESTING_MAX =>
+            {
+                Gap::Closing
+            }
             Gap::Near | Gap::Far | Gap::Closing => Gap::Far,
         };
+        if self.gap == Gap::Near {
+            self.near = Instant::now();
+        }
     }
 
     /// Whether another message may go while so many are under way.
@@ -67,7 +83,8 @@ impl CatchUp {
     /// What was sent last was answered, after this time.
     pub(in crate::raft) fn answered(&mut self, took: Duration) {
         if self.gap == Gap::Closing {
-            self.resting_until = Instant::now() + rest_after(took);
+            let until = Instant::now() + rest_after(took.min(TOOK_MAX));
+            self.resting_until = self.resting_until.max(until);
         }
     }
 
@@ -92,7 +109,7 @@ impl Sending {
     /// One that begins; `log` says what is written meanwhile.
     pub(in crate::raft) fn new(log: Appended) -> Self {
         let began = *log.borrow_watched();
-        Self { rests: Rests::always(Duration::MAX), log, began, last: began }
+        Self { rests: Rests::always(CATCH_UP_RESTING_MAX), log, began, last: began }
     }
 
     /// Rests between two pieces, if it is time to.
@@ -157,6 +174,23 @@ mod tests {
         assert!(!send(&mut catch_up, FAR_BEHIND + 1) && send(&mut catch_up, FAR_BEHIND));
         assert!(send(&mut catch_up, NEARLY_THERE + 1) && !send(&mut catch_up, NEARLY_THERE));
         assert!(!send(&mut catch_up, FAR_BEHIND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_rests_for_long() {
+        let mut catch_up = CatchUp::new();
+        let mut rests = 0;
+        let began = Instant::now();
+        for message in 0..10_000 {
+            catch_up.sent(100, message, 100_000 + message);
+            rests += u32::from(!catch_up.may_send(1));
+            let before = Instant::now();
+            // As over a long way.
+            catch_up.answered(Duration::from_millis(300));
+            catch_up.rest().await;
+            assert!(before.elapsed() <= 3 * TOOK_MAX);
+        }
+        assert!(rests > 100 && began.elapsed() <= CATCH_UP_RESTING_MAX + 3 * TOOK_MAX, "{rests}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use crate::store::wal::{Wal, WalError, WalOptions};
 use crate::types::command::{Action, Command};
 use crate::types::host;
 use crate::types::ids::{GroupId, NodeId};
-use crate::types::limits::{CATCH_UP_RESTING_MAX, WAL_SEGMENT_BYTES_DEFAULT};
+use crate::types::limits::{START_RESTING_MAX, WAL_SEGMENT_BYTES_DEFAULT};
 use crate::types::log::Payload;
 
 /// Why a replica can't be opened.
@@ -152,7 +152,7 @@ pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Reco
 /// Opens everything in `path`. Blocks on the disk.
 fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
     let Files { disk, meta, segment_bytes } = files;
-    let rests = Rests::when_short(CATCH_UP_RESTING_MAX);
+    let rests = Rests::when_short(START_RESTING_MAX);
     let (data, meta) = if let Some(meta) = meta {
         (None, meta)
     } else {

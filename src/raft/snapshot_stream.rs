@@ -24,7 +24,7 @@ use crate::store::rests::Rests;
 use crate::store::snapshot::{Received, Snapshot, Snapshots};
 use crate::types::host;
 use crate::types::ids::Vote;
-use crate::types::limits::{CATCH_UP_RESTING_MAX, SNAPSHOT_CHUNK_BYTES};
+use crate::types::limits::{CHECK_RESTING_MAX, SNAPSHOT_CHUNK_BYTES};
 use crate::types::log::StoredMembership;
 use crate::types::peer::{SnapshotHeader, SnapshotReply};
 
@@ -71,7 +71,7 @@ pub(in crate::raft) async fn send(
 #[derive(Debug)]
 pub(in crate::raft) struct Receiving {
     snapshots: Snapshots,
-    /// Held while one is received; when the last one was.
+    /// Held while one is received; when the last one was installed.
     last: Mutex<Option<Instant>>,
     stall: Duration,
 }
@@ -90,8 +90,10 @@ impl Receiving {
     ) -> io::Result<()> {
         let reply: SnapshotReply = match self.last.try_lock() {
             Ok(mut last) => {
-                let rests = rests(last.replace(host::now()));
-                let installed = self.install(raft, &mut receiver, rests).await;
+                let installed = self.install(raft, &mut receiver, resting(*last)).await;
+                if installed.is_ok() {
+                    *last = Some(host::now());
+                }
                 installed.map_err(|error| error.to_string())
             }
             Err(_) => Err("another snapshot is being received".into()),
@@ -107,12 +109,12 @@ impl Receiving {
         &self,
         raft: Raft,
         receiver: &mut FrameReceiver,
-        rests: Rests,
+        resting: Duration,
     ) -> io::Result<Vote> {
         let first = self.next(receiver).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let header = message::<SnapshotHeader>(&first)?;
         tracing::info!(last = ?header.last, bytes = header.bytes, "receiving a snapshot");
-        let file = self.file(&header, receiver, rests).await?;
+        let file = self.file(&header, receiver, resting).await?;
         let meta = wire::snapshot_meta(header.last.as_ref(), &header.membership)?;
         let snapshot = SnapshotData::Received(Box::new(file));
         let installed = raft
@@ -127,11 +129,11 @@ impl Receiving {
         &self,
         header: &SnapshotHeader,
         receiver: &mut FrameReceiver,
-        rests: Rests,
+        resting: Duration,
     ) -> io::Result<Received> {
         let (chunks, queue) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let (snapshots, bytes) = (self.snapshots.clone(), header.bytes);
-        let writing = tokio::spawn(write(snapshots, bytes, queue, rests));
+        let writing = tokio::spawn(write(snapshots, bytes, queue, resting));
         while let Some(chunk) = self.next(receiver).await? {
             if chunks.send(chunk).await.is_err() {
                 break; // The writer has failed and says why.
@@ -151,12 +153,12 @@ impl Receiving {
     }
 }
 
-/// How the check of a snapshot rests when the one before it came at this time. Who needs another so soon was too late for the log
+/// How long the check of a snapshot rests when the one before it was installed at this time. Who needs another so soon was too late for the log
 /// behind that one: it hurries.
-fn rests(before: Option<Instant>) -> Rests {
+fn resting(before: Option<Instant>) -> Duration {
     match before {
-        Some(before) if host::now().saturating_duration_since(before) < SOON => Rests::none(),
-        Some(_) | None => Rests::when_short(CATCH_UP_RESTING_MAX),
+        Some(before) if host::now().saturating_duration_since(before) < SOON => Duration::ZERO,
+        Some(_) | None => CHECK_RESTING_MAX,
     }
 }
 
@@ -164,13 +166,13 @@ async fn write(
     snapshots: Snapshots,
     bytes: u64,
     mut chunks: mpsc::Receiver<Bytes>,
-    rests: Rests,
+    resting: Duration,
 ) -> io::Result<Received> {
     let mut incoming = on_disk(move || snapshots.receive(bytes)).await?;
     while let Some(chunk) = chunks.recv().await {
         incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
     }
-    on_disk(move || incoming.finish(rests)).await
+    on_disk(move || incoming.finish(Rests::when_short(resting))).await
 }
 
 #[cfg(test)]
@@ -181,9 +183,9 @@ mod tests {
     fn who_needs_another_snapshot_soon_does_not_rest() {
         let (now, none) = (host::now(), Duration::ZERO);
         let ago = |time| now.checked_sub(time).expect("the machine runs for longer");
-        assert_eq!(rests(None).at_most(), CATCH_UP_RESTING_MAX);
-        assert_eq!(rests(Some(now)).at_most(), none);
-        assert_eq!(rests(Some(ago(SOON / 2))).at_most(), none);
-        assert_eq!(rests(Some(ago(SOON))).at_most(), CATCH_UP_RESTING_MAX);
+        assert_eq!(resting(None), CHECK_RESTING_MAX);
+        assert_eq!(resting(Some(now)), none);
+        assert_eq!(resting(Some(ago(SOON / 2))), none);
+        assert_eq!(resting(Some(ago(SOON))), CHECK_RESTING_MAX);
     }
 }

@@ -26,6 +26,7 @@ use crate::store::rests::Rests;
 use crate::store::snapshot::{Received, Snapshot, SnapshotError, Snapshots};
 use crate::store::state::State;
 use crate::types::command::{Action, Outcome};
+use crate::types::host;
 #[cfg(test)]
 use crate::types::ids::LogId;
 use crate::types::limits::{EXPIRIES_MAX, SNAPSHOT_CHUNK_BYTES, SPAN_DELETES_MAX};
@@ -211,7 +212,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.watches.begin_anew(state.next_index());
         let old = self.published.change(|now| mem::replace(now, state));
         // It takes as long as there are keys.
-        in_background(move || drop(old)).await
+        if host::is_simulated() {
+            drop(old);
+        } else {
+            drop(tokio::spawn(in_background(move || drop(old))));
+        }
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {

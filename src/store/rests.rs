@@ -51,12 +51,6 @@ impl Rests {
         Self { short: Some(Shortage::default()), ..Self::always(at_most) }
     }
 
-    /// For how long it rests at most, from its beginning on.
-    #[cfg(test)]
-    pub(crate) fn at_most(&self) -> Duration {
-        self.at_most
-    }
-
     /// Rests, if there was work. Blocks.
     pub fn rest(&mut self) {
         if let Some(rest) = self.due() {
@@ -68,7 +62,10 @@ impl Rests {
 
     /// How long to rest now, if at all.
     pub fn due(&mut self) -> Option<Duration> {
-        let now = host::now();
+        self.due_at(host::now())
+    }
+
+    fn due_at(&mut self, now: Instant) -> Option<Duration> {
         let left = self.at_most.checked_sub(now.saturating_duration_since(self.began))?;
         let worked = now.saturating_duration_since(self.working_since);
         if worked < WORK_MIN {
@@ -145,19 +142,17 @@ mod tests {
     fn due(rests: Rests, worked: Duration, since: Duration) -> Option<Duration> {
         let now = Instant::now();
         let ago = |time| now.checked_sub(time).expect("the machine runs for longer");
-        Rests { began: ago(since), working_since: ago(worked), ..rests }.due()
+        Rests { began: ago(since), working_since: ago(worked), ..rests }.due_at(now)
     }
 
     #[test]
     fn who_works_rests_for_longer_than_that_but_not_for_ever() {
         let rests = Rests::always(FOR_LONG);
-        assert_eq!(rests.clone().due(), None, "not yet");
-        let rest = due(rests.clone(), 2 * MS, MS).expect("it has worked");
-        assert!(rest >= 2 * MS * REST && rest <= REST_MAX, "{rest:?}");
+        assert_eq!(due(rests.clone(), WORK_MIN / 2, MS), None, "not yet");
+        assert_eq!(due(rests.clone(), 2 * MS, MS), Some(2 * MS * REST));
         assert_eq!(due(rests.clone(), 900 * MS, MS), Some(REST_MAX), "held up is not work");
         assert_eq!(due(rests.clone(), 2 * MS, FOR_LONG + MS), None, "it is not to take for ever");
-        let last = due(rests, 900 * MS, FOR_LONG * 998 / 1000).expect("there is some time left");
-        assert!(last <= 20 * MS, "{last:?}");
+        assert_eq!(due(rests, 900 * MS, FOR_LONG * 998 / 1000), Some(20 * MS));
         assert_eq!(due(Rests::none(), 900 * MS, Duration::ZERO), None);
     }
 

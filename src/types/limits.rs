@@ -131,8 +131,12 @@ pub const REST: u32 = 3;
 pub const REST_MAX: Duration = Duration::from_millis(50);
 /// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
 pub const SNAPSHOT_RESTING_MAX: Duration = Duration::from_secs(10);
-/// How long a start still rests, and the check of a snapshot from the leader: meanwhile a second failure may stop the group.
-pub const CATCH_UP_RESTING_MAX: Duration = Duration::from_secs(5);
+/// How long after its beginning a start still rests: nobody else may be there who could serve the group's clients.
+pub const START_RESTING_MAX: Duration = Duration::from_secs(2);
+/// How long the check of a snapshot from the leader still rests: meanwhile a second failure may stop the group.
+pub const CHECK_RESTING_MAX: Duration = Duration::from_secs(5);
+/// How long a leader still rests for one snapshot that it sends, and for entries to one follower that is far behind.
+pub const CATCH_UP_RESTING_MAX: Duration = Duration::from_secs(10);
 /// How many entries may come while a leader rests between pieces of one snapshot, at most: those behind it must still be in the
 /// log when it has arrived.
 pub const CATCH_UP_RESTING_ENTRIES_MAX: u64 = KEEP_LOG_ENTRIES_DEFAULT / 4;
