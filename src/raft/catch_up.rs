@@ -2,7 +2,7 @@
 //!
 //! That follower's work and the leader's for it are a burst on processors and disks that clients wait for, too. So the leader rests in between, as long as
 //! others write: if nobody does, there is nobody to make room for, or the group can't commit without this follower. And only while
-//! it gains on those writes, so that a follower that can catch up does.
+//! it gains on those writes, as far as a message or two tell, and for some seconds: a follower that can catch up must.
 
 use std::mem;
 use std::time::Duration;
