@@ -4,15 +4,18 @@
 //! others write: if nobody does, there is nobody to make room for, or the group can't commit without this follower. And only while
 //! it gains on those writes, as far as a message or two tell, and for some seconds: a follower that can catch up must.
 
+use std::collections::BTreeMap;
 use std::mem;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::raft::log_store::Appended;
+use crate::raft::replica::lock;
 use crate::store::rests::{Rests, rest_after};
-use crate::types::ids::Index;
+use crate::types::ids::{Index, NodeId};
 use crate::types::limits::{
     APPEND_ENTRIES_MAX, CATCH_UP_RESTING_ENTRIES_MAX, CATCH_UP_RESTING_MAX,
 };
@@ -96,6 +99,30 @@ impl CatchUp {
     }
 }
 
+/// How long after a snapshot another one for the same follower means that the first came too late.
+const SOON: Duration = Duration::from_secs(60);
+
+/// How long one works on a snapshot with rests, of these, if work on the one before it for the same follower was done at this time. Who needs another so soon
+/// was too late for the log behind that one: now there is no time for rests.
+pub(in crate::raft) fn resting(before: Option<Instant>, at_most: Duration) -> Duration {
+    match before {
+        Some(before) if before.elapsed() < SOON => Duration::ZERO,
+        Some(_) | None => at_most,
+    }
+}
+
+/// When a leader began to send its last snapshot to each follower.
+#[derive(Clone, Default)]
+pub(in crate::raft) struct Sends(Arc<Mutex<BTreeMap<NodeId, Instant>>>);
+
+impl Sends {
+    /// Another one begins; `log` says what is written meanwhile.
+    pub(in crate::raft) fn begin(&self, follower: NodeId, log: Appended) -> Sending {
+        let before = lock(&self.0).insert(follower, Instant::now());
+        Sending::new(log, resting(before, CATCH_UP_RESTING_MAX))
+    }
+}
+
 /// A leader's snapshot to one follower.
 pub(in crate::raft) struct Sending {
     rests: Rests,
@@ -106,10 +133,9 @@ pub(in crate::raft) struct Sending {
 }
 
 impl Sending {
-    /// One that begins; `log` says what is written meanwhile.
-    pub(in crate::raft) fn new(log: Appended) -> Self {
+    fn new(log: Appended, at_most: Duration) -> Self {
         let began = *log.borrow_watched();
-        Self { rests: Rests::always(CATCH_UP_RESTING_MAX), log, began, last: began }
+        Self { rests: Rests::always(at_most), log, began, last: began }
     }
 
     /// Rests between two pieces, if it is time to.
@@ -193,20 +219,40 @@ mod tests {
         assert!(rests > 100 && began.elapsed() <= CATCH_UP_RESTING_MAX + 3 * TOOK_MAX, "{rests}");
     }
 
+    /// Works for a millisecond or more, and says how long the rest is.
+    async fn work(sending: &mut Sending) -> Duration {
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+        let worked = Instant::now();
+        sending.rest().await;
+        worked.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_snapshot_soon_is_sent_without_rests() {
+        let (log, appended) = TypeConfig::watch_channel(Some(7));
+        let sends = Sends::default();
+        let rests = async |follower| {
+            let mut sending = sends.begin(NodeId(follower), appended.clone());
+            let end = appended.borrow_watched().unwrap_or(0);
+            log.send(Some(end + 1)).expect("it is heard");
+            !work(&mut sending).await.is_zero()
+        };
+        assert!(rests(2).await && !rests(2).await);
+        assert!(rests(3).await, "nothing was sent to that one");
+        sleep(SOON / 2).await;
+        assert!(!rests(2).await);
+        sleep(SOON).await;
+        assert!(rests(2).await);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_snapshot_is_sent_with_rests_until_much_has_come() {
         let (log, appended) = TypeConfig::watch_channel(Some(7));
-        let mut sending = Sending::new(appended);
-        // Works for a millisecond or more, and says how long the rest is.
-        let mut work = async || {
-            let began = std::time::Instant::now();
-            while began.elapsed() < Duration::from_millis(1) {
-                std::hint::spin_loop();
-            }
-            let worked = Instant::now();
-            sending.rest().await;
-            worked.elapsed()
-        };
+        let mut sending = Sending::new(appended, CATCH_UP_RESTING_MAX);
+        let mut work = async || work(&mut sending).await;
         assert!(work().await.is_zero(), "nobody writes");
         log.send(Some(8)).expect("it is heard");
         assert!(!work().await.is_zero());

@@ -25,7 +25,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftTypeConfig};
 
 use crate::raft::as_of::AsOf;
-use crate::raft::catch_up::Sending;
+use crate::raft::catch_up::Sends;
 use crate::raft::config::{Raft, TypeConfig, VoteOf};
 use crate::raft::lease::Lease;
 use crate::raft::log_store::Appended;
@@ -77,6 +77,8 @@ pub(in crate::raft) struct Network {
     pub(in crate::raft) lease: Arc<Lease>,
     /// Says when there are new entries to be sent.
     pub(in crate::raft) appended: Appended,
+    /// Says to whom snapshots were sent lately.
+    pub(in crate::raft) sends: Sends,
     /// How long an append or a piece of a snapshot may go unanswered before the stream is
     /// given up.
     pub(in crate::raft) stall: Duration,
@@ -225,7 +227,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             wire::vote(&vote),
             (&file, open),
             (sender, receiver),
-            Sending::new(self.shared.appended.clone()),
+            self.shared.sends.begin(self.aside.follower, self.shared.appended.clone()),
             self.shared.stall,
         );
         tokio::select! {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::raft::as_of::AsOf;
+use crate::raft::catch_up::Sends;
 use crate::raft::compaction;
 use crate::raft::comparison::{self, Comparison};
 use crate::raft::config::{Raft, Timing, config};
@@ -150,8 +151,7 @@ impl Replica {
         let group = Arc::new(Mutex::new(group));
         let as_of = Arc::new(AsOf::new(Arc::clone(&clock)));
         let lease = Arc::new(Lease::new(options.timing));
-        let dialer = dialer.of(Some(node));
-        let addresses = Addresses::default();
+        let (dialer, addresses) = (dialer.of(Some(node)), Addresses::default());
         let log = LogStore::new(wal.clone());
         let network = Network {
             dialer: dialer.clone(),
@@ -160,12 +160,13 @@ impl Replica {
             as_of: Arc::clone(&as_of),
             lease: Arc::clone(&lease),
             appended: log.appended(),
+            sends: Sends::default(),
             stall: stall_timeout(options.timing),
         };
         let snapshots = snapshots.packed(options.snapshot_codec);
         let mut machine = StateMachine::new(state, snapshots.clone(), options.watch_history);
-        let (published, record) = (machine.published(), machine.record());
-        let watches = machine.watches();
+        let (published, record, watches) =
+            (machine.published(), machine.record(), machine.watches());
         let settings = config(options.timing, options.keep_log_entries, bound_until.is_none())
             .map_err(OpenError::internal)?;
         replay(&mut machine, &wal, rests).await.map_err(OpenError::internal)?;

@@ -6,13 +6,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::Snapshot as RaftSnapshot;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
-use crate::raft::catch_up::Sending;
+use crate::raft::catch_up::{Sending, resting};
 use crate::raft::config::Raft;
 use crate::raft::network::{frame, message};
 use crate::raft::state_machine::{SnapshotData, on_disk};
@@ -22,7 +23,6 @@ use crate::store::blocking::blocking;
 use crate::store::disk::OpenFile;
 use crate::store::rests::Rests;
 use crate::store::snapshot::{Received, Snapshot, Snapshots};
-use crate::types::host;
 use crate::types::ids::Vote;
 use crate::types::limits::{CHECK_RESTING_MAX, SNAPSHOT_CHUNK_BYTES};
 use crate::types::log::StoredMembership;
@@ -32,8 +32,6 @@ use crate::types::peer::{SnapshotHeader, SnapshotReply};
 const CHUNKS_QUEUED_MAX: usize = 8;
 /// How many times longer than a chunk the receiver may take to check and install a whole file.
 const INSTALL_STALLS_MAX: u32 = 30;
-/// How long after a snapshot another one means that the first came too late.
-const SOON: Duration = Duration::from_secs(60);
 
 /// Sends `snapshot` and waits until it is installed. Returns the receiver's vote.
 pub(in crate::raft) async fn send(
@@ -90,9 +88,10 @@ impl Receiving {
     ) -> io::Result<()> {
         let reply: SnapshotReply = match self.last.try_lock() {
             Ok(mut last) => {
-                let installed = self.install(raft, &mut receiver, resting(*last)).await;
+                let resting = resting(*last, CHECK_RESTING_MAX);
+                let installed = self.install(raft, &mut receiver, resting).await;
                 if installed.is_ok() {
-                    *last = Some(host::now());
+                    *last = Some(Instant::now());
                 }
                 installed.map_err(|error| error.to_string())
             }
@@ -153,15 +152,6 @@ impl Receiving {
     }
 }
 
-/// How long the check of a snapshot rests when the one before it was installed at this time. Who needs another so soon was too late for the log
-/// behind that one: it hurries.
-fn resting(before: Option<Instant>) -> Duration {
-    match before {
-        Some(before) if host::now().saturating_duration_since(before) < SOON => Duration::ZERO,
-        Some(_) | None => CHECK_RESTING_MAX,
-    }
-}
-
 async fn write(
     snapshots: Snapshots,
     bytes: u64,
@@ -173,19 +163,4 @@ async fn write(
         incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
     }
     on_disk(move || incoming.finish(Rests::when_short(resting))).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_needs_another_snapshot_soon_does_not_rest() {
-        let (now, none) = (host::now(), Duration::ZERO);
-        let ago = |time| now.checked_sub(time).expect("the machine runs for longer");
-        assert_eq!(resting(None), CHECK_RESTING_MAX);
-        assert_eq!(resting(Some(now)), none);
-        assert_eq!(resting(Some(ago(SOON / 2))), none);
-        assert_eq!(resting(Some(ago(SOON))), CHECK_RESTING_MAX);
-    }
 }
