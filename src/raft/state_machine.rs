@@ -29,7 +29,9 @@ use crate::types::command::{Action, Outcome};
 use crate::types::host;
 #[cfg(test)]
 use crate::types::ids::LogId;
-use crate::types::limits::{EXPIRIES_MAX, SNAPSHOT_CHUNK_BYTES, SPAN_DELETES_MAX};
+use crate::types::limits::{
+    EXPIRIES_MAX, FREE_RESTING_MAX, SNAPSHOT_CHUNK_BYTES, SPAN_DELETES_MAX,
+};
 use crate::types::log::{Entry, Payload};
 
 type SnapshotOf = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
@@ -215,7 +217,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if host::is_simulated() {
             drop(old);
         } else {
-            drop(tokio::spawn(in_background(move || drop(old))));
+            let rests = Rests::always(FREE_RESTING_MAX);
+            drop(tokio::spawn(in_background(move || old.free(rests))));
         }
         Ok(())
     }

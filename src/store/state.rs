@@ -16,6 +16,7 @@ use imbl::{OrdMap, OrdSet};
 use crate::planted::{self, Bug};
 use crate::store::answers::Answers;
 use crate::store::digest::{self, ItemsHash};
+use crate::store::rests::Rests;
 use crate::types::clock::TimestampMs;
 use crate::types::hash::Token;
 use crate::types::ids::{GroupId, Index, LogId, StateHash};
@@ -33,6 +34,9 @@ pub const ITEM_OVERHEAD_BYTES: u64 = 256;
 
 /// What an item that is not for ever counts for in memory beyond that: its place in the order of expiry.
 pub const EXPIRY_OVERHEAD_BYTES: u64 = 128;
+
+/// How many items are freed between two looks at whether to rest.
+const FREED_TOGETHER: usize = 64;
 
 /// Everything that entries change. A clone takes O(1) and shares.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -196,6 +200,16 @@ impl State {
         digest::of_state(self)
     }
 
+    /// Frees it, a little at a time, with these rests in between. It is to be nobody else's: what is shared would be copied first.
+    pub fn free(self, mut rests: Rests) {
+        for (freed, item) in self.map.into_iter().enumerate() {
+            drop(item);
+            if freed.is_multiple_of(FREED_TOGETHER) {
+                rests.rest();
+            }
+        }
+    }
+
     /// How many keys of the map `claim` leaves to other groups. Takes O(n): it hashes every key.
     pub fn keys_foreign_to(&self, claim: &Claim) -> u64 {
         self.map.keys().filter(|key| !claim.owns(Token::of_key(key))).count() as u64
@@ -224,6 +238,22 @@ mod tests {
 
     use super::*;
     use crate::types::item::Expiry;
+
+    #[test]
+    fn what_is_freed_is_nobody_elses() {
+        let mut state = State::default();
+        for number in 0..3 * FREED_TOGETHER {
+            let item = Item { value: Value::text("v"), ts: 0, version: 1, expires: Expiry::NEVER };
+            state.insert(&Key::new(format!("{number}")).expect("a key"), item);
+        }
+        let frozen = state.clone();
+        let mut expected = State::default();
+        for (key, item) in &state.map {
+            expected.insert(key, item.clone());
+        }
+        state.free(Rests::none());
+        assert_eq!(frozen, expected);
+    }
 
     proptest! {
         #[test]
