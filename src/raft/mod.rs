@@ -38,6 +38,7 @@ mod service;
 mod slow_disk;
 mod snapshot_stream;
 mod spared;
+mod start;
 mod state_machine;
 mod status;
 mod surroundings;

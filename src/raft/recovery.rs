@@ -19,7 +19,7 @@ use crate::store::wal::{Wal, WalError, WalOptions};
 use crate::types::command::{Action, Command};
 use crate::types::host;
 use crate::types::ids::{GroupId, NodeId};
-use crate::types::limits::{START_RESTING_MAX, WAL_SEGMENT_BYTES_DEFAULT};
+use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
 use crate::types::log::Payload;
 
 /// Why a replica can't be opened.
@@ -133,10 +133,16 @@ pub(in crate::raft) struct Recovered {
 }
 
 /// Opens and checks everything in `path`.
-pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Recovered, OpenError> {
+///
+/// `rests` are for the whole start: what is left of them comes back.
+pub(in crate::raft) async fn recover(
+    path: PathBuf,
+    files: Files,
+    rests: Rests,
+) -> Result<Recovered, OpenError> {
     let opened = {
         let path = path.clone();
-        blocking(move || open(&path, files)).await.map_err(OpenError::internal)?
+        blocking(move || open(&path, files, rests)).await.map_err(OpenError::internal)?
     };
     let mut recovered = opened?;
     let wal = &recovered.wal;
@@ -150,9 +156,8 @@ pub(in crate::raft) async fn recover(path: PathBuf, files: Files) -> Result<Reco
 }
 
 /// Opens everything in `path`. Blocks on the disk.
-fn open(path: &Path, files: Files) -> Result<Recovered, OpenError> {
+fn open(path: &Path, files: Files, rests: Rests) -> Result<Recovered, OpenError> {
     let Files { disk, meta, segment_bytes } = files;
-    let rests = Rests::when_short(START_RESTING_MAX);
     let (data, meta) = if let Some(meta) = meta {
         (None, meta)
     } else {
@@ -232,7 +237,7 @@ mod tests {
     async fn a_replica_that_is_condemned_or_has_lost_its_log_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
-        let open = async || recover(data.clone(), Files::real()).await;
+        let open = async || recover(data.clone(), Files::real(), Rests::none()).await;
         let recovered = open().await.expect("a new directory");
         recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
         recovered.wal.close().await.expect("the log closes");
@@ -257,7 +262,7 @@ mod tests {
     async fn a_damaged_snapshot_leaves_the_log_as_it_is_and_is_told_first() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
-        let open = async || recover(data.clone(), Files::real()).await;
+        let open = async || recover(data.clone(), Files::real(), Rests::none()).await;
         let recovered = open().await.expect("a new directory");
         recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
         let applied = Some(LogId { term: 1, leader: recovered.node, index: 3 });
@@ -302,7 +307,7 @@ mod tests {
     async fn a_check_calls_damaged_what_a_start_refuses() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
-        let open = |data: PathBuf| recover(data, Files::real());
+        let open = |data: PathBuf| recover(data, Files::real(), Rests::none());
         let recovered = open(data.clone()).await.expect("a new directory");
         recovered.meta.set_group(GroupId(7)).expect("the metadata takes a group");
         let id = |index| LogId { term: 1, leader: recovered.node, index };

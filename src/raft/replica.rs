@@ -40,7 +40,7 @@ use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::surroundings::Surroundings;
 use crate::raft::watches::Watches;
-use crate::raft::{scrub, slow_disk, writes};
+use crate::raft::{scrub, slow_disk, start, writes};
 use crate::rpc::Dialer;
 use crate::store::blocking::blocking;
 use crate::store::datadir::DataDir;
@@ -142,8 +142,8 @@ impl Replica {
         surroundings: Surroundings,
     ) -> Result<Self, OpenError> {
         let Surroundings { clock, dialer, files } = surroundings;
-        let recovered = recover(options.data.clone(), files).await?;
-        let Recovered { data, meta, node, wal, snapshots, state, group, rests } = recovered;
+        let Recovered { data, meta, node, wal, snapshots, state, group, rests } =
+            recover(options.data.clone(), files, start::rests(&dialer, &options)).await?;
         let recovered = wal.last().map_or(0, |id| id.index);
         let bound = options.timing.election_timeout_max.max(LEASE_MAX);
         let bound_until = wal.vote().map(|_| Instant::now() + bound);

@@ -5,6 +5,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,8 @@ pub struct Rests {
     working_since: Instant,
     /// Whether processors are short, for who rests only then.
     short: Option<Shortage>,
+    /// Whether it may rest at all, for who is told.
+    allowed: Option<Arc<AtomicBool>>,
 }
 
 impl Rests {
@@ -42,13 +46,19 @@ impl Rests {
         let now = host::now();
         // What is simulated has no other thread to let go first.
         let at_most = if host::is_simulated() { Duration::ZERO } else { at_most };
-        Self { began: now, at_most, working_since: now, short: None }
+        Self { began: now, at_most, working_since: now, short: None, allowed: None }
     }
 
     /// Rests in the next `at_most` while this thread has to wait for processors, so that others wait for it. Where the system doesn't tell, it
     /// never does.
     pub fn when_short(at_most: Duration) -> Self {
         Self { short: Some(Shortage::default()), ..Self::always(at_most) }
+    }
+
+    /// The same, which rests only while `allowed` is true.
+    #[must_use]
+    pub fn only_while(self, allowed: Arc<AtomicBool>) -> Self {
+        Self { allowed: Some(allowed), ..self }
     }
 
     /// Rests, if there was work. Blocks.
@@ -71,9 +81,9 @@ impl Rests {
         if worked < WORK_MIN {
             return None;
         }
-        if let Some(short) = &mut self.short
-            && !short.is_there_after(worked)
-        {
+        let allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.load(Ordering::Relaxed));
+        let short = self.short.as_mut().is_none_or(|short| short.is_there_after(worked));
+        if !allowed || !short {
             self.working_since = now;
             return None;
         }
@@ -154,6 +164,15 @@ mod tests {
         assert_eq!(due(rests.clone(), 2 * MS, FOR_LONG + MS), None, "it is not to take for ever");
         assert_eq!(due(rests, 900 * MS, FOR_LONG * 998 / 1000), Some(20 * MS));
         assert_eq!(due(Rests::none(), 900 * MS, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn who_must_not_rest_does_not() {
+        let allowed = Arc::new(AtomicBool::new(false));
+        let rests = Rests::always(FOR_LONG).only_while(Arc::clone(&allowed));
+        assert_eq!(due(rests.clone(), 2 * MS, MS), None);
+        allowed.store(true, Ordering::Relaxed);
+        assert_eq!(due(rests, 2 * MS, MS), Some(2 * MS * REST));
     }
 
     #[test]

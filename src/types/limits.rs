@@ -131,8 +131,8 @@ pub const REST: u32 = 3;
 pub const REST_MAX: Duration = Duration::from_millis(50);
 /// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
 pub const SNAPSHOT_RESTING_MAX: Duration = Duration::from_secs(10);
-/// How long after its beginning a start still rests: nobody else may be there who could serve the group's clients.
-pub const START_RESTING_MAX: Duration = Duration::from_secs(2);
+/// How long after its beginning a start still rests, while others serve the group's clients: meanwhile a second failure may stop the group.
+pub const START_RESTING_MAX: Duration = Duration::from_secs(10);
 /// How long who frees the state that a snapshot has replaced still rests: meanwhile both take memory.
 pub const FREE_RESTING_MAX: Duration = Duration::from_secs(5);
 /// How long the check of a snapshot from the leader still rests: meanwhile a second failure may stop the group.
