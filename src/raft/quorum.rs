@@ -67,7 +67,7 @@ impl Replica {
     }
 }
 
-fn majority(voters: usize) -> u32 {
+pub(in crate::raft) fn majority(voters: usize) -> u32 {
     u32::try_from(voters / 2 + 1).unwrap_or(u32::MAX)
 }
 

@@ -1,64 +1,82 @@
 //! When a start makes room for others: while they serve the group's clients without this replica.
 //!
 //! Reading a log and a snapshot is a burst on processors that clients of the group may wait for, too, where they are short. It rests then, if somebody
-//! leads the group. If nobody does, it may be this replica that the group waits for, and there are no rests.
+//! leads the group. If nobody does, or a write waits for more than a majority, it may be this replica that the group waits for, and there are no rests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::select_ok;
 use tokio::time::sleep;
 
+use crate::raft::quorum::majority;
 use crate::raft::replica::ReplicaOptions;
 use crate::rpc::{Caller, Dialer, Target};
 use crate::store::rests::Rests;
 use crate::types::deadline::Deadline;
 use crate::types::host;
-use crate::types::limits::{CONNECT_TIMEOUT, START_RESTING_MAX};
-use crate::types::peer::{Reply, Request};
-use crate::types::topology::Member;
+use crate::types::limits::START_RESTING_MAX;
+use crate::types::peer::{Identity, Reply, Request};
 
 /// How often the others are asked whether somebody leads.
 const ASK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long an answer is waited for: one that starts, too, gives none.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// The rests of a start, which begins now; the others are asked for as long as there is a clone of them.
 pub(in crate::raft) fn rests(dialer: &Dialer, options: &ReplicaOptions) -> Rests {
-    if options.peers.is_empty() || host::is_simulated() {
+    let ReplicaOptions { peers, quorum, url, .. } = options;
+    if peers.is_empty() || *quorum > majority(peers.len() + 1) || host::is_simulated() {
         return Rests::none();
     }
-    let (dialer, own) = (dialer.of(None), options.url.clone());
+    let (dialer, own) = (dialer.of(None), url.clone());
     let target = |url: &String| Target { url: url.clone(), node: None, group: None };
     let caller = |url| Caller::new(dialer.clone(), target(url));
-    let callers: Arc<[Caller]> = options.peers.iter().map(caller).collect();
+    let callers: Arc<[Caller]> = peers.iter().map(caller).collect();
     let led = Arc::new(AtomicBool::new(false));
     let is_led = move || {
         let (callers, own) = (Arc::clone(&callers), own.clone());
-        async move {
-            let leaders = join_all(callers.iter().map(leader)).await;
-            leaders.into_iter().flatten().any(|leader| leader.url != own)
-        }
+        // One who says so is enough, whatever the others take.
+        async move { select_ok(callers.iter().map(|at| Box::pin(ask(at, &own)))).await.is_ok() }
     };
-    drop(tokio::spawn(keep_asking(is_led, Arc::downgrade(&led))));
+    drop(tokio::spawn(keep_asking(is_led, Asking(Arc::downgrade(&led)))));
     Rests::when_short(START_RESTING_MAX).only_while(led)
 }
 
-/// Whom a replica knows to lead.
-async fn leader(caller: &Caller) -> Option<Member> {
-    match caller.call(&Request::Identify, Deadline::after(CONNECT_TIMEOUT)).await {
-        Ok(Reply::Identity(identity)) => identity.leader,
-        Ok(_) | Err(_) => None,
+/// An error if it can't be said that somebody else leads.
+async fn ask(at: &Caller, own: &str) -> Result<(), ()> {
+    match at.call(&Request::Identify, Deadline::after(ANSWER_MAX)).await {
+        Ok(Reply::Identity(identity)) if is_led_by_another(&identity, own) => Ok(()),
+        Ok(_) | Err(_) => Err(()),
+    }
+}
+
+/// Whether the group of the replica at this URL is led by another, by what a member says.
+fn is_led_by_another(identity: &Identity, own: &str) -> bool {
+    let is_ours = identity.members.iter().any(|member| member.url == own);
+    is_ours && identity.leader.as_ref().is_some_and(|leader| leader.url != own)
+}
+
+/// Whoever asks. When he ends, however he does, nothing more is known: a thread that rests is not to hold up a process that stops.
+struct Asking(Weak<AtomicBool>);
+
+impl Asking {
+    /// Whether anybody still wants to know.
+    fn tell(&self, answer: bool) -> bool {
+        self.0.upgrade().map(|led| led.store(answer, Ordering::Relaxed)).is_some()
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.tell(false);
     }
 }
 
 /// Asks again and again, until nobody wants to know any more.
-async fn keep_asking<F: Future<Output = bool>>(is_led: impl Fn() -> F, led: Weak<AtomicBool>) {
-    loop {
-        let answer = is_led().await;
-        match led.upgrade() {
-            Some(led) => led.store(answer, Ordering::Relaxed),
-            None => return,
-        }
+async fn keep_asking<F: Future<Output = bool>>(is_led: impl Fn() -> F, asking: Asking) {
+    while asking.tell(is_led().await) {
         sleep(ASK_INTERVAL).await;
     }
 }
@@ -70,18 +88,19 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::types::ids::NodeId;
+    use crate::types::topology::Member;
+
+    /// Somebody leads, then nobody, then somebody again.
+    fn on_off_on() -> impl Fn() -> std::future::Ready<bool> {
+        let asked = AtomicUsize::new(0);
+        move || std::future::ready(asked.fetch_add(1, Ordering::Relaxed) != 1)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_start_hears_who_leads_for_as_long_as_it_takes() {
         let led = Arc::new(AtomicBool::new(false));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let times = Arc::clone(&asked);
-        // Somebody leads, then nobody, then somebody again.
-        let is_led = move || {
-            let time = times.fetch_add(1, Ordering::Relaxed);
-            async move { time != 1 }
-        };
-        let asking = tokio::spawn(keep_asking(is_led, Arc::downgrade(&led)));
+        let asking = tokio::spawn(keep_asking(on_off_on(), Asking(Arc::downgrade(&led))));
         for expected in [true, false, true] {
             sleep(ASK_INTERVAL / 2).await;
             assert_eq!(led.load(Ordering::Relaxed), expected);
@@ -89,6 +108,37 @@ mod tests {
         }
         drop(led);
         timeout(2 * ASK_INTERVAL, asking).await.expect("it ends").expect("no panic");
-        assert_eq!(asked.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_no_more_knows_nothing() {
+        let led = Arc::new(AtomicBool::new(false));
+        let asking = tokio::spawn(keep_asking(on_off_on(), Asking(Arc::downgrade(&led))));
+        sleep(ASK_INTERVAL / 2).await;
+        assert!(led.load(Ordering::Relaxed));
+        asking.abort();
+        assert!(asking.await.is_err_and(|error| error.is_cancelled()));
+        assert!(!led.load(Ordering::Relaxed), "the process stops");
+    }
+
+    #[test]
+    fn only_a_member_of_the_same_group_can_tell_and_another_must_lead() {
+        let member = |name: u64| Member { node: NodeId(name), url: format!("http://{name}") };
+        let identity = |members: &[u64], leader: Option<u64>| Identity {
+            member: member(2),
+            group: None,
+            name: None,
+            fresh: false,
+            seeds: Vec::new(),
+            members: members.iter().copied().map(member).collect(),
+            leader: leader.map(member),
+            claim: None,
+            confirmed: false,
+        };
+        let is_led = |identity| is_led_by_another(&identity, "http://1");
+        assert!(is_led(identity(&[1, 2, 3], Some(3))));
+        assert!(!is_led(identity(&[1, 2, 3], Some(1))), "that was this one, before");
+        assert!(!is_led(identity(&[1, 2, 3], None)));
+        assert!(!is_led(identity(&[2, 3, 4], Some(3))), "another group");
     }
 }

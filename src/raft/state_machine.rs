@@ -217,8 +217,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if host::is_simulated() {
             drop(old);
         } else {
-            let rests = Rests::always(FREE_RESTING_MAX);
-            drop(tokio::spawn(in_background(move || old.free(rests))));
+            let free = move || old.free(Rests::when_short(FREE_RESTING_MAX));
+            drop(tokio::spawn(in_background(free)));
         }
         Ok(())
     }

@@ -200,11 +200,12 @@ impl State {
         digest::of_state(self)
     }
 
-    /// Frees it, a little at a time, with these rests in between. It is to be nobody else's: what is shared would be copied first.
+    /// Frees its items, a little at a time, with these rests in between. Of what somebody else has, too, a copy is made and freed, a leaf of the map
+    /// at a time.
     pub fn free(self, mut rests: Rests) {
-        for (freed, item) in self.map.into_iter().enumerate() {
-            drop(item);
-            if freed.is_multiple_of(FREED_TOGETHER) {
+        let freed = self.map.into_iter().map(drop).chain(self.by_expiry.into_iter().map(drop));
+        for (count, ()) in freed.enumerate() {
+            if count.is_multiple_of(FREED_TOGETHER) {
                 rests.rest();
             }
         }

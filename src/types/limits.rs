@@ -132,7 +132,7 @@ pub const REST_MAX: Duration = Duration::from_millis(50);
 /// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
 pub const SNAPSHOT_RESTING_MAX: Duration = Duration::from_secs(10);
 /// How long after its beginning a start still rests, while others serve the group's clients: meanwhile a second failure may stop the group.
-pub const START_RESTING_MAX: Duration = Duration::from_secs(10);
+pub const START_RESTING_MAX: Duration = Duration::from_secs(5);
 /// How long who frees the state that a snapshot has replaced still rests: meanwhile both take memory.
 pub const FREE_RESTING_MAX: Duration = Duration::from_secs(5);
 /// How long the check of a snapshot from the leader still rests: meanwhile a second failure may stop the group.
