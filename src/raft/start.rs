@@ -52,10 +52,13 @@ async fn ask(at: &Caller, own: &str) -> Result<(), ()> {
     }
 }
 
-/// Whether the group of the replica at this URL is led by another, by what a member says.
+/// Whether the group of the replica at this URL is led by another, by what a member says of itself: a follower also hears from a leader that has
+/// lost its majority.
 fn is_led_by_another(identity: &Identity, own: &str) -> bool {
     let is_ours = identity.members.iter().any(|member| member.url == own);
-    is_ours && identity.leader.as_ref().is_some_and(|leader| leader.url != own)
+    is_ours
+        && identity.member.url != own
+        && identity.leader.as_ref().is_some_and(|leader| leader.url == identity.member.url)
 }
 
 /// Whoever asks. When he ends, however he does, nothing more is known: a thread that rests is not to hold up a process that stops.
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_member_of_the_same_group_can_tell_and_another_must_lead() {
+    fn only_who_leads_the_same_group_can_tell() {
         let member = |name: u64| Member { node: NodeId(name), url: format!("http://{name}") };
         let identity = |members: &[u64], leader: Option<u64>| Identity {
             member: member(2),
@@ -136,9 +139,10 @@ mod tests {
             confirmed: false,
         };
         let is_led = |identity| is_led_by_another(&identity, "http://1");
-        assert!(is_led(identity(&[1, 2, 3], Some(3))));
+        assert!(is_led(identity(&[1, 2, 3], Some(2))));
+        assert!(!is_led(identity(&[1, 2, 3], Some(3))), "it may have lost its majority");
         assert!(!is_led(identity(&[1, 2, 3], Some(1))), "that was this one, before");
         assert!(!is_led(identity(&[1, 2, 3], None)));
-        assert!(!is_led(identity(&[2, 3, 4], Some(3))), "another group");
+        assert!(!is_led(identity(&[2, 3, 4], Some(2))), "another group");
     }
 }
