@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures::future::select_ok;
 use tokio::time::sleep;
 
+use crate::raft::formation::caller;
 use crate::raft::quorum::majority;
 use crate::raft::replica::ReplicaOptions;
-use crate::rpc::{Caller, Dialer, Target};
+use crate::rpc::{Caller, Dialer};
 use crate::store::rests::Rests;
 use crate::types::deadline::Deadline;
 use crate::types::host;
@@ -26,39 +27,40 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// The rests of a start, which begins now; the others are asked for as long as there is a clone of them.
 pub(in crate::raft) fn rests(dialer: &Dialer, options: &ReplicaOptions) -> Rests {
-    let ReplicaOptions { peers, quorum, url, .. } = options;
-    if peers.is_empty() || *quorum > majority(peers.len() + 1) || host::is_simulated() {
+    if options.peers.is_empty() || host::is_simulated() {
         return Rests::none();
     }
-    let (dialer, own) = (dialer.of(None), url.clone());
-    let target = |url: &String| Target { url: url.clone(), node: None, group: None };
-    let caller = |url| Caller::new(dialer.clone(), target(url));
-    let callers: Arc<[Caller]> = peers.iter().map(caller).collect();
+    let dialer = dialer.of(None);
+    let callers: Arc<[Caller]> = options.peers.iter().map(|url| caller(&dialer, url)).collect();
+    let (own, quorum) = (options.url.clone(), options.quorum);
     let led = Arc::new(AtomicBool::new(false));
     let is_led = move || {
         let (callers, own) = (Arc::clone(&callers), own.clone());
-        // One who says so is enough, whatever the others take.
-        async move { select_ok(callers.iter().map(|at| Box::pin(ask(at, &own)))).await.is_ok() }
+        async move {
+            let asked = callers.iter().map(|at| Box::pin(ask(at, (&own, quorum))));
+            // One who says so is enough, whatever the others take.
+            select_ok(asked).await.is_ok()
+        }
     };
     drop(tokio::spawn(keep_asking(is_led, Asking(Arc::downgrade(&led)))));
     Rests::when_short(START_RESTING_MAX).only_while(led)
 }
 
-/// An error if it can't be said that somebody else leads.
-async fn ask(at: &Caller, own: &str) -> Result<(), ()> {
+/// An error if it can't be said that the group does without the replica at this URL, with this `--quorum`.
+async fn ask(at: &Caller, (own, quorum): (&str, u32)) -> Result<(), ()> {
     match at.call(&Request::Identify, Deadline::after(ANSWER_MAX)).await {
-        Ok(Reply::Identity(identity)) if is_led_by_another(&identity, own) => Ok(()),
+        Ok(Reply::Identity(identity)) if does_without(&identity, (own, quorum)) => Ok(()),
         Ok(_) | Err(_) => Err(()),
     }
 }
 
-/// Whether the group of the replica at this URL is led by another, by what a member says of itself: a follower also hears from a leader that has
-/// lost its majority.
-fn is_led_by_another(identity: &Identity, own: &str) -> bool {
-    let is_ours = identity.members.iter().any(|member| member.url == own);
-    is_ours
-        && identity.member.url != own
-        && identity.leader.as_ref().is_some_and(|leader| leader.url == identity.member.url)
+/// Whether the member that says this leads the group of the replica at this URL, and can commit without it. Of others that isn't believed: a
+/// follower also hears from a leader that has lost its majority.
+fn does_without(identity: &Identity, (own, quorum): (&str, u32)) -> bool {
+    let Identity { member, members, leader, .. } = identity;
+    let is_ours = members.iter().any(|member| member.url == own) && member.url != own;
+    let leads = leader.as_ref().is_some_and(|leader| leader.url == member.url);
+    is_ours && leads && quorum <= majority(members.len())
 }
 
 /// Whoever asks. When he ends, however he does, nothing more is known: a thread that rests is not to hold up a process that stops.
@@ -138,8 +140,9 @@ mod tests {
             claim: None,
             confirmed: false,
         };
-        let is_led = |identity| is_led_by_another(&identity, "http://1");
+        let is_led = |identity| does_without(&identity, ("http://1", 2));
         assert!(is_led(identity(&[1, 2, 3], Some(2))));
+        assert!(!does_without(&identity(&[1, 2, 3], Some(2)), ("http://1", 3)), "a write waits");
         assert!(!is_led(identity(&[1, 2, 3], Some(3))), "it may have lost its majority");
         assert!(!is_led(identity(&[1, 2, 3], Some(1))), "that was this one, before");
         assert!(!is_led(identity(&[1, 2, 3], None)));

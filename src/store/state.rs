@@ -244,7 +244,8 @@ mod tests {
     fn what_is_freed_is_nobody_elses() {
         let mut state = State::default();
         for number in 0..3 * FREED_TOGETHER {
-            let item = Item { value: Value::text("v"), ts: 0, version: 1, expires: Expiry::NEVER };
+            let expires = Some(number as u64).filter(|number| number % 2 == 0).into();
+            let item = Item { value: Value::text("v"), ts: 0, version: 1, expires };
             state.insert(&Key::new(format!("{number}")).expect("a key"), item);
         }
         let frozen = state.clone();

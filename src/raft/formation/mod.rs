@@ -239,7 +239,8 @@ pub(in crate::raft) async fn keep_seat(replica: Replica) {
     }
 }
 
-fn caller(dialer: &Dialer, url: &str) -> Caller {
+/// To the process at `url`, whoever it is.
+pub(in crate::raft) fn caller(dialer: &Dialer, url: &str) -> Caller {
     Caller::new(dialer.clone(), Target { url: url.to_owned(), node: None, group: None })
 }
 
