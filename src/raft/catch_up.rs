@@ -16,9 +16,7 @@ use crate::raft::log_store::Appended;
 use crate::raft::replica::lock;
 use crate::store::rests::{Rests, rest_after};
 use crate::types::ids::{Index, NodeId};
-use crate::types::limits::{
-    APPEND_ENTRIES_MAX, CATCH_UP_RESTING_ENTRIES_MAX, CATCH_UP_RESTING_MAX,
-};
+use crate::types::limits::{APPEND_ENTRIES_MAX, CATCH_UP_RESTING_MAX, CATCH_UP_RESTING_SHARE};
 
 /// How many committed entries a follower lacks that is far behind.
 const FAR_BEHIND: u64 = 16 * NEARLY_THERE;
@@ -112,20 +110,34 @@ pub(in crate::raft) fn resting(before: Option<Instant>, at_most: Duration) -> Du
 }
 
 /// When a leader began to send its last snapshot to each follower.
-#[derive(Clone, Default)]
-pub(in crate::raft) struct Sends(Arc<Mutex<BTreeMap<NodeId, Instant>>>);
+#[derive(Clone)]
+pub(in crate::raft) struct Sends {
+    last: Arc<Mutex<BTreeMap<NodeId, Instant>>>,
+    /// How many entries may come while it rests for one.
+    entries_max: u64,
+}
 
 impl Sends {
+    /// Those of a leader that keeps so many entries behind a snapshot.
+    pub(in crate::raft) fn new(keep_log_entries: u64) -> Self {
+        let entries_max = keep_log_entries / CATCH_UP_RESTING_SHARE;
+        Self { last: Arc::default(), entries_max }
+    }
+
     /// Another one begins; `log` says what is written meanwhile.
     pub(in crate::raft) fn begin(&self, follower: NodeId, log: Appended) -> Sending {
-        let before = lock(&self.0).insert(follower, Instant::now());
-        Sending::new(log, resting(before, CATCH_UP_RESTING_MAX))
+        let before = lock(&self.last).insert(follower, Instant::now());
+        let rests = Rests::always(resting(before, CATCH_UP_RESTING_MAX));
+        let began = *log.borrow_watched();
+        Sending { rests, entries_max: self.entries_max, log, began, last: began }
     }
 }
 
 /// A leader's snapshot to one follower.
 pub(in crate::raft) struct Sending {
     rests: Rests,
+    /// How many entries may come while it rests.
+    entries_max: u64,
     log: Appended,
     /// Where the log ended when it began, and at the last rest.
     began: Option<Index>,
@@ -133,17 +145,12 @@ pub(in crate::raft) struct Sending {
 }
 
 impl Sending {
-    fn new(log: Appended, at_most: Duration) -> Self {
-        let began = *log.borrow_watched();
-        Self { rests: Rests::always(at_most), log, began, last: began }
-    }
-
     /// Rests between two pieces, if it is time to.
     pub(in crate::raft) async fn rest(&mut self) {
         let Some(rest) = self.rests.due() else { return };
         let end = *self.log.borrow_watched();
         let came = end.unwrap_or(0).saturating_sub(self.began.unwrap_or(0));
-        if mem::replace(&mut self.last, end) != end && came <= CATCH_UP_RESTING_ENTRIES_MAX {
+        if mem::replace(&mut self.last, end) != end && came <= self.entries_max {
             sleep(rest).await;
         }
         self.rests.rested();
@@ -233,7 +240,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_snapshot_soon_is_sent_without_rests() {
         let (log, appended) = TypeConfig::watch_channel(Some(7));
-        let sends = Sends::default();
+        let sends = Sends::new(100);
         let rests = async |follower| {
             let mut sending = sends.begin(NodeId(follower), appended.clone());
             let end = appended.borrow_watched().unwrap_or(0);
@@ -251,15 +258,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_snapshot_is_sent_with_rests_until_much_has_come() {
         let (log, appended) = TypeConfig::watch_channel(Some(7));
-        let mut sending = Sending::new(appended, CATCH_UP_RESTING_MAX);
+        let entries_max = 100;
+        let sends = Sends::new(entries_max * CATCH_UP_RESTING_SHARE);
+        let mut sending = sends.begin(NodeId(2), appended);
         let mut work = async || work(&mut sending).await;
         assert!(work().await.is_zero(), "nobody writes");
         log.send(Some(8)).expect("it is heard");
         assert!(!work().await.is_zero());
         assert!(work().await.is_zero(), "nobody has written since");
-        log.send(Some(7 + CATCH_UP_RESTING_ENTRIES_MAX)).expect("it is heard");
+        log.send(Some(7 + entries_max)).expect("it is heard");
         assert!(!work().await.is_zero());
-        log.send(Some(8 + CATCH_UP_RESTING_ENTRIES_MAX)).expect("it is heard");
+        log.send(Some(8 + entries_max)).expect("it is heard");
         assert!(work().await.is_zero(), "the log behind it is not to be lost");
     }
 }

@@ -160,7 +160,7 @@ impl Replica {
             as_of: Arc::clone(&as_of),
             lease: Arc::clone(&lease),
             appended: log.appended(),
-            sends: Sends::default(),
+            sends: Sends::new(options.keep_log_entries),
             stall: stall_timeout(options.timing),
         };
         let snapshots = snapshots.packed(options.snapshot_codec);

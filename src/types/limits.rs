@@ -139,9 +139,9 @@ pub const FREE_RESTING_MAX: Duration = Duration::from_secs(5);
 pub const CHECK_RESTING_MAX: Duration = Duration::from_secs(5);
 /// How long a leader still rests for one snapshot that it sends, and for entries to one follower that is far behind.
 pub const CATCH_UP_RESTING_MAX: Duration = Duration::from_secs(10);
-/// How many entries may come while a leader rests between pieces of one snapshot, at most: those behind it must still be in the
-/// log when it has arrived.
-pub const CATCH_UP_RESTING_ENTRIES_MAX: u64 = KEEP_LOG_ENTRIES_DEFAULT / 4;
+/// While a leader rests between pieces of one snapshot, one entry in so many that it keeps behind a snapshot may come, at most: those
+/// behind this one must still be in the log when it has arrived.
+pub const CATCH_UP_RESTING_SHARE: u64 = 4;
 /// How long `sled` may take to open, read or write a replica's metadata.
 pub const META_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The cache of a replica's metadata, in bytes.
