@@ -4,6 +4,8 @@
 //! name: a misspelt `consistency` that was ignored would be a lie. Percent escapes must be whole
 //! and their bytes UTF-8; `+` is a space, as in forms. Does no I/O.
 
+use std::borrow::Cow;
+
 use axum::http::Uri;
 
 use crate::api::accepted::{BY, CONSISTENCY, CURSOR, KEY, LIMIT, RAW, SINCE, TIMEOUT, TTL};
@@ -23,23 +25,24 @@ const NAME_CHARS_SHOWN: usize = 64;
 
 /// The parameters of one request: each known to its path, each at most once.
 #[derive(Debug)]
-pub(super) struct Query(Vec<(String, Vec<u8>)>);
+pub(super) struct Query<'a>(Vec<(&'static str, Cow<'a, [u8]>)>);
 
-impl Query {
+impl<'a> Query<'a> {
     /// Reads the query of `uri`, which may have the parameters `accepted`.
-    pub(super) fn parse(uri: &Uri, accepted: &[&str]) -> Result<Self, Error> {
-        let mut pairs: Vec<(String, Vec<u8>)> = Vec::with_capacity(accepted.len());
-        let query = uri.query().unwrap_or_default();
+    pub(super) fn parse(uri: &'a Uri, accepted: &[&'static str]) -> Result<Self, Error> {
+        Self::of(uri.query().unwrap_or_default(), accepted)
+    }
+
+    fn of(query: &'a str, accepted: &[&'static str]) -> Result<Self, Error> {
+        let mut pairs: Vec<(&str, Cow<'_, [u8]>)> = Vec::with_capacity(accepted.len());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = String::from_utf8(decode(name)?)
-                .map_err(|_| Error::InvalidUtf8("the name of a parameter".into()))?;
-            if !accepted.contains(&name.as_str()) {
-                let known = accepted.join(", ");
-                return Err(invalid(&name, format!("unknown; accepted here: {known}")));
-            }
+            let name = decode(name)?;
+            let Some(&name) = accepted.iter().find(|known| known.as_bytes() == &name[..]) else {
+                return Err(unknown(&name, accepted));
+            };
             if pairs.iter().any(|(earlier, _)| *earlier == name) {
-                return Err(invalid(&name, "given more than once"));
+                return Err(invalid(name, "given more than once"));
             }
             pairs.push((name, decode(value)?));
         }
@@ -168,12 +171,19 @@ impl Query {
     }
 
     fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_slice())
+        self.0.iter().find(|(given, _)| *given == name).map(|(_, value)| &value[..])
     }
 
     fn text(&self, name: &str) -> Result<Option<&str>, Error> {
         let text = self.bytes(name).map(std::str::from_utf8).transpose();
         text.map_err(|_| Error::InvalidUtf8(format!("parameter {name}")))
+    }
+}
+
+fn unknown(name: &[u8], accepted: &[&str]) -> Error {
+    match std::str::from_utf8(name) {
+        Ok(name) => invalid(name, format!("unknown; accepted here: {}", accepted.join(", "))),
+        Err(_) => Error::InvalidUtf8("the name of a parameter".into()),
     }
 }
 
@@ -183,7 +193,10 @@ pub(super) fn invalid(name: &str, reason: impl Into<String>) -> Error {
 }
 
 /// Undoes form encoding: `%41` is `A`, `+` is a space.
-fn decode(text: &str) -> Result<Vec<u8>, Error> {
+fn decode(text: &str) -> Result<Cow<'_, [u8]>, Error> {
+    if !text.contains(['+', '%']) {
+        return Ok(text.as_bytes().into());
+    }
     let bad = || Error::BadRequest("a % without two hex digits in the query; write %25".into());
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
@@ -198,7 +211,7 @@ fn decode(text: &str) -> Result<Vec<u8>, Error> {
             other => other,
         });
     }
-    Ok(decoded)
+    Ok(decoded.into())
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -213,9 +226,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(query: &str) -> Result<Query, Error> {
-        let uri: Uri = format!("/kv?{query}").parse().expect("a URI");
-        Query::parse(&uri, &[KEY, TIMEOUT, CONSISTENCY, RAW])
+    fn parse(query: &str) -> Result<Query<'_>, Error> {
+        Query::of(query, &[KEY, TIMEOUT, CONSISTENCY, RAW])
     }
 
     fn key(query: &str) -> Result<String, Error> {
@@ -264,10 +276,7 @@ mod tests {
 
     #[test]
     fn what_is_added_is_an_integer() {
-        let by = |query: &str| {
-            let uri = format!("/kv/incr?{query}").parse().expect("a URI");
-            Query::parse(&uri, &[BY]).expect("known").by()
-        };
+        let by = |query: &str| Query::of(query, &[BY]).expect("known").by();
         for (text, number) in
             [("", 1), ("by=0", 0), ("by=-3", -3), ("by=9223372036854775807", i64::MAX)]
         {
@@ -282,16 +291,17 @@ mod tests {
 
     #[test]
     fn a_time_to_live_is_bounded() {
-        let query = |query: &str| {
-            let uri = format!("/kv?{query}").parse().expect("a URI");
-            Query::parse(&uri, &[TTL]).expect("known")
-        };
+        fn query(query: &str) -> Query<'_> {
+            Query::of(query, &[TTL]).expect("known")
+        }
         for (text, ttl_ms) in [("1ms", 1), ("30s", 30_000), ("365d", 31_536_000_000)] {
-            let given = query(&format!("ttl={text}"));
+            let given = format!("ttl={text}");
+            let given = query(&given);
             assert_eq!((given.ttl_ms(), given.new_ttl_ms()), (Ok(Some(ttl_ms)), Ok(Some(ttl_ms))));
         }
         for bad in ["0s", "366d", "8761h", "30", "", "-1s", "1w", "99999999999999999999d"] {
-            let given = query(&format!("ttl={bad}"));
+            let given = format!("ttl={bad}");
+            let given = query(&given);
             assert!(given.ttl_ms().is_err() && given.new_ttl_ms().is_err(), "{bad}");
         }
         assert_eq!(query("").ttl_ms(), Ok(None));

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{ETAG, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -155,7 +156,7 @@ async fn try_get<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Response
     }
     if consistency == Consistency::Stale {
         let lag = read.lag_ms.map_or_else(|| "unknown".to_owned(), |lag_ms| lag_ms.to_string());
-        set(headers, HeaderName::from_static(HEADER_LAG), &lag);
+        set(headers, HeaderName::from_static(HEADER_LAG), lag);
     }
     Ok(response)
 }
@@ -183,13 +184,13 @@ async fn call<K: Kv>(kv: &K, request: KvRequest, deadline: Deadline) -> Result<K
     if deadline.has_passed() {
         return Err(Error::unavailable("the time was over before the request could be tried"));
     }
-    let late = if request.is_write() {
-        Error::outcome_unknown("no answer before the deadline")
-    } else {
-        Error::unavailable("no answer before the deadline")
-    };
+    let writes = request.is_write();
     let answer = kv.call(request, deadline.earlier_by(DEADLINE_MARGIN));
-    timeout_at(deadline.instant().into(), answer).await.unwrap_or(Err(late))
+    let answered = timeout_at(deadline.instant().into(), answer).await;
+    answered.unwrap_or_else(|_| {
+        let late = "no answer before the deadline";
+        Err(if writes { Error::outcome_unknown(late) } else { Error::unavailable(late) })
+    })
 }
 
 fn write_body(written: &Written, existed: Option<bool>) -> WriteBody {
@@ -216,25 +217,25 @@ fn raw_value(item: &Item) -> Response {
     let mut response = plain(StatusCode::OK, content_type, item.value.data.clone());
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    set(headers, HeaderName::from_static(HEADER_TS), &item.ts.to_string());
+    set(headers, HeaderName::from_static(HEADER_TS), item.ts.to_string());
     if let Some(expires) = item.expires.at() {
-        set(headers, HeaderName::from_static(HEADER_EXPIRES), &expires.to_string());
+        set(headers, HeaderName::from_static(HEADER_EXPIRES), expires.to_string());
     }
     response
 }
 
 fn set_index(headers: &mut HeaderMap, at: &GroupIndex) {
-    set(headers, HeaderName::from_static(HEADER_INDEX), &at.to_string());
+    set(headers, HeaderName::from_static(HEADER_INDEX), at.to_string());
 }
 
 fn set_etag(headers: &mut HeaderMap, version: Version) {
-    set(headers, ETAG, &format!("\"{version}\""));
+    set(headers, ETAG, format!("\"{version}\""));
 }
 
 /// Sets a header; text that no header can hold (a group's name with a line break, from a peer
 /// that did not check it) is left out.
-fn set(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+fn set(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
         headers.insert(name, value);
     }
 }

@@ -60,7 +60,7 @@ async fn try_watch<K: Kv>(shared: &Shared<K>, request: Request) -> Result<Respon
 }
 
 /// Which keys: one, or those with a prefix, which may be all.
-fn filter(query: &Query) -> Result<Filter, Error> {
+fn filter(query: &Query<'_>) -> Result<Filter, Error> {
     match (query.has(KEY), query.has(PREFIX)) {
         (true, false) => Ok(Filter::Key(query.key()?)),
         (false, true) => Ok(Filter::Prefix(query.bound(PREFIX)?.to_owned())),
@@ -72,7 +72,7 @@ fn filter(query: &Query) -> Result<Filter, Error> {
 }
 
 /// From where on. A client that comes again by itself says so in the header, whatever its first query was.
-fn since(query: &Query, headers: &HeaderMap) -> Result<Option<Since>, Error> {
+fn since(query: &Query<'_>, headers: &HeaderMap) -> Result<Option<Since>, Error> {
     let (name, text) = match headers.get(HEADER_LAST_EVENT_ID) {
         Some(id) => (HEADER_LAST_EVENT_ID, id.to_str().unwrap_or("?")),
         None => (SINCE, query.since()?.unwrap_or_default()),
