@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Error as BodyError;
+use axum::BoxError;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::EXPECT;
@@ -88,25 +88,31 @@ fn take(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, E
 /// Makes a request's body run out in the background if the handler leaves it unread.
 ///
 /// Not if the client waits for `100 Continue`: it sends nothing before it has an answer.
-pub(super) fn let_run_out(request: Request) -> Request {
-    let waits = request.headers().contains_key(EXPECT);
-    if waits || request.body().is_end_stream() {
-        return request;
+pub(crate) fn let_run_out<B>(request: Request<B>) -> Request
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    if request.body().is_end_stream() {
+        return request.map(|_| Body::empty());
+    }
+    if request.headers().contains_key(EXPECT) {
+        return request.map(Body::new);
     }
     request.map(|body| Body::new(RunsOut(Some(body))))
 }
 
 /// A body that is read on when it is dropped before its end.
-struct RunsOut(Option<Body>);
+struct RunsOut<B: HttpBody<Data = Bytes> + Send + Unpin + 'static>(Option<B>);
 
-impl HttpBody for RunsOut {
+impl<B: HttpBody<Data = Bytes> + Send + Unpin + 'static> HttpBody for RunsOut<B> {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let Some(body) = &mut self.0 else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
@@ -124,7 +130,7 @@ impl HttpBody for RunsOut {
     }
 }
 
-impl Drop for RunsOut {
+impl<B: HttpBody<Data = Bytes> + Send + Unpin + 'static> Drop for RunsOut<B> {
     fn drop(&mut self) {
         let rest = self.0.take().filter(|body| !body.is_end_stream());
         if let (Some(rest), Ok(runtime)) = (rest, Handle::try_current()) {
@@ -133,7 +139,7 @@ impl Drop for RunsOut {
     }
 }
 
-async fn drain(mut body: Body) {
+async fn drain(mut body: impl HttpBody<Data = Bytes> + Unpin) {
     let mut left = BODY_LINGER_BYTES_MAX;
     while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let dropped = frame.data_ref().map_or(0, Bytes::len);
@@ -146,6 +152,7 @@ async fn drain(mut body: Body) {
 mod tests {
     use std::time::Duration;
 
+    use axum::Error as BodyError;
     use futures::stream;
 
     use super::*;

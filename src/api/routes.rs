@@ -1,7 +1,7 @@
 //! Which path has which methods, on a shard and on a coordinator.
 //!
-//! Both routers answer unknown paths (404) and methods (405, with `Allow`) in JSON, take `HEAD`
-//! wherever they take `GET`, and let the bodies that nobody read run out.
+//! Both routers answer unknown paths (404) and methods (405, with `Allow`) in JSON, and take `HEAD`
+//! wherever they take `GET`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,13 +9,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::{Method, Uri};
-use axum::middleware::map_request;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::body::let_run_out;
 use crate::api::error::About;
 use crate::api::openapi::{self, Documents, Method as Described, Served};
 use crate::api::{CoordinatorFace, Kv, ShardFace};
@@ -235,10 +233,7 @@ impl Routes {
 }
 
 fn finish(router: Router) -> Router {
-    router
-        .fallback(error::unknown_path)
-        .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(map_request(async |request| let_run_out(request)))
+    router.fallback(error::unknown_path).method_not_allowed_fallback(error::method_not_allowed)
 }
 
 #[cfg(test)]

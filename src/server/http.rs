@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
@@ -25,12 +24,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
+use crate::api::let_run_out;
 use crate::server::open_files;
 use crate::server::unparsed::{Answered, Turn, Worded};
 use crate::types::limits::{
     ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEADERS_TIMEOUT, HTTP_BUFFER_BYTES_MAX,
     SLOW_READER_MAX,
 };
+
+/// How often a connection is looked at while [`HEADERS_TIMEOUT`] runs, which may last longer by one part in so many.
+const LOOKS: u8 = 4;
 
 /// Listens, with as many files as the system allows.
 pub(super) async fn bind(listen: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
@@ -120,18 +123,18 @@ async fn serve(
     }
     let turn = Turn::default();
     let routers = turn.clone();
+    let idle = idle(turn.clone());
     let service = service_fn(move |request| answer(router.clone(), routers.clone(), request));
     let mut socket = TimeoutStream::new(socket);
     socket.set_write_timeout(Some(SLOW_READER_MAX));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIMEOUT)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(Worded::new(Box::pin(socket), turn)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = idle => return tracing::debug!("a connection was idle"),
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -142,13 +145,21 @@ async fn serve(
     }
 }
 
+/// Ends when no request has come for [`HEADERS_TIMEOUT`], and none is under way. Hyper would set and take back a timer for each
+/// request.
+async fn idle(turn: Turn) {
+    while turn.idle_looks() <= LOOKS {
+        tokio::time::sleep(HEADERS_TIMEOUT / u32::from(LOOKS)).await;
+    }
+}
+
 async fn answer(
     mut router: Router,
     turn: Turn,
     request: Request<Incoming>,
 ) -> Result<Response<Answered>, Infallible> {
     turn.of_router();
-    let response = Service::call(&mut router, request.map(Body::new)).await?;
+    let response = Service::call(&mut router, let_run_out(request)).await?;
     Ok(turn.answered(response))
 }
 
@@ -185,5 +196,50 @@ mod tests {
         let mut answer = Vec::new();
         let ended = client.read_to_end(&mut answer).await;
         assert!(ended.is_err() || answer.len() < 64 * 1024 * 1024, "it was cut");
+    }
+
+    /// A server whose only answer takes so long, and a connection to it.
+    async fn connected(takes: Duration) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let slow = async move || tokio::time::sleep(takes).await;
+        let router = Router::new().route("/", get(slow));
+        Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
+        TcpStream::connect(address).await.expect("it listens")
+    }
+
+    /// How long until the connection is closed, from now.
+    async fn closed(client: &mut TcpStream) -> Duration {
+        let began = tokio::time::Instant::now();
+        let ended = client.read_to_end(&mut Vec::new()).await;
+        ended.expect("it was closed in good order");
+        began.elapsed()
+    }
+
+    const LONGEST: Duration = HEADERS_TIMEOUT.saturating_mul(5).checked_div(4).expect("not 0");
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_on_which_no_request_comes_is_closed() {
+        let mut silent = connected(Duration::ZERO).await;
+        let took = closed(&mut silent).await;
+        assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
+        // A request that never comes to its end is none.
+        let mut slow = connected(Duration::ZERO).await;
+        slow.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await.expect("it is taken");
+        tokio::time::sleep(HEADERS_TIMEOUT / 2).await;
+        slow.write_all(b"x: y\r\n").await.expect("it is taken");
+        let took = closed(&mut slow).await + HEADERS_TIMEOUT / 2;
+        assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_while_an_answer_is_made_and_for_a_while() {
+        let mut client = connected(HEADERS_TIMEOUT * 3).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it is taken");
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).await.expect("it is answered");
+        assert_eq!(answer, *b"HTTP/1.1 200 OK");
+        let took = closed(&mut client).await;
+        assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
     }
 }

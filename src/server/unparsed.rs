@@ -25,12 +25,12 @@ use crate::types::http::{CONTENT_JSON, ErrorBody};
 /// What hyper says of the length of its own answers.
 const BARE: &str = "content-length: 0\r\n";
 
-/// Nobody's: what is written now is hyper's own.
+/// Nobody's: what is written now is hyper's own. So is anything below [`SENDING`]: for so many looks.
 const NOBODY: u8 = 0;
-/// The router has a request, or its answer is not over.
-const ROUTER: u8 = 1;
 /// Hyper has all of the router's answer, but not yet sent it.
-const SENDING: u8 = 2;
+const SENDING: u8 = 254;
+/// The router has a request, or its answer is not over.
+const ROUTER: u8 = 255;
 
 /// Whose turn it is to write to a connection. Its clones, one with the router and one with the socket, are of one task.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,17 @@ impl Turn {
     }
 
     fn is_nobodys(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == NOBODY
+        self.0.load(Ordering::Relaxed) < SENDING
+    }
+
+    /// Looks whether there is no request and no answer, and says how many looks have found that since the last one.
+    pub(super) fn idle_looks(&self) -> u8 {
+        if !self.is_nobodys() {
+            return 0;
+        }
+        let looks = self.0.load(Ordering::Relaxed) + 1;
+        self.0.store(looks.min(SENDING - 1), Ordering::Relaxed);
+        looks
     }
 }
 
@@ -249,6 +259,23 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(written(&turn).await.as_bytes(), REFUSAL);
         }
+    }
+
+    #[test]
+    fn looks_count_while_nobody_has_the_turn() {
+        let turn = Turn::default();
+        assert_eq!([(); 3].map(|()| turn.idle_looks()), [1, 2, 3]);
+        assert!(turn.is_nobodys());
+        turn.of_router();
+        assert_eq!(turn.idle_looks(), 0);
+        drop(turn.answered(Response::new(Body::empty())));
+        assert_eq!(turn.idle_looks(), 0, "it is on its way");
+        turn.sent();
+        assert_eq!([(); 2].map(|()| turn.idle_looks()), [1, 2]);
+        for _ in 0..300 {
+            turn.idle_looks();
+        }
+        assert!(turn.is_nobodys());
     }
 
     #[tokio::test]
