@@ -2,7 +2,7 @@
 //! attempt that all of them are made of.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -180,7 +180,7 @@ impl<P: Peers> Shared<P> {
         let deadline = Deadline::after(within);
         let request = (errand.request)(deadline.left_ms());
         let target = roster.target(contact);
-        let call = self.peers.call(&target, &request, deadline);
+        let call = pin!(self.peers.call(&target, &request, deadline));
         let answer = match errand.need {
             // The latter is sent once, whoever leads.
             Need::AnyRead | Need::Write => call.await,
@@ -202,9 +202,8 @@ impl<P: Peers> Shared<P> {
         &self,
         roster: &Roster,
         contact: &Contact,
-        call: impl Future<Output = Result<Reply, CallError>>,
+        mut call: Pin<&mut impl Future<Output = Result<Reply, CallError>>>,
     ) -> Result<Reply, CallError> {
-        let mut call = pin!(call);
         if let Ok(answer) = tokio::time::timeout(ANSWER_PATIENCE, &mut call).await {
             return answer;
         }

@@ -78,6 +78,11 @@ impl Drop for Room {
 }
 
 impl Replica {
+    /// Whether anything bounds what a command may add just now: else there is room.
+    pub(in crate::raft) fn has_bounds(&self) -> bool {
+        self.budget().is_some() || self.disk_room().is_full()
+    }
+
     /// Room for what a command adds to the map, if that is bounded; refuses it if there is none, there or
     /// on the disk.
     pub(in crate::raft) async fn admit(
@@ -85,9 +90,6 @@ impl Replica {
         action: &Action,
         deadline: Deadline,
     ) -> Result<Option<Room>, Error> {
-        if self.budget().is_none() && !self.disk_room().is_full() {
-            return Ok(None);
-        }
         let adds: Vec<(&Key, Adds)> = match action {
             Action::Put { key, value } => vec![(key, Adds::Item(memory_of(key, value, false)))],
             Action::Conditional { key, write, .. }

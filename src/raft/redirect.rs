@@ -20,11 +20,17 @@ impl Replica {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let patience = deadline.earlier_by(LEADER_WAIT_MARGIN).at_most(LEADER_WAIT);
+        let mut patience = None;
         loop {
             let answer = call().await;
-            let leaderless = matches!(answer, Err(Error::NotLeader { leader: None }));
-            if !leaderless || patience.has_passed() {
+            if !matches!(answer, Err(Error::NotLeader { leader: None })) {
+                return answer;
+            }
+            // From the first such answer, which comes at once.
+            let patience = *patience.get_or_insert_with(|| {
+                deadline.earlier_by(LEADER_WAIT_MARGIN).at_most(LEADER_WAIT)
+            });
+            if patience.has_passed() {
                 return answer;
             }
             let known = Box::pin(self.leader_known());

@@ -267,7 +267,7 @@ impl Replica {
                 self.write(writes::action(write, once), deadline).await.map(KvReply::Written)
             }
             KvRequest::Txn { txn, once } => {
-                self.transact(txn, once, deadline).await.map(KvReply::Txn)
+                Box::pin(self.transact(txn, once, deadline)).await.map(KvReply::Txn)
             }
             KvRequest::Get { key, consistency, at_least } => {
                 self.read(&key, consistency, &at_least, deadline).await.map(KvReply::Read)

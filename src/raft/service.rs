@@ -206,7 +206,7 @@ mod tests {
     use crate::types::ids::{LogId, Vote};
 
     /// Each request to a leader is a task with this much room at least.
-    const CALL_BYTES: usize = 3072;
+    const CALL_BYTES: usize = 2304;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_call_takes_little_room() {

@@ -10,11 +10,14 @@ use openraft::OptionalSend;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
 use openraft::raft::responder::Responder;
 use serde::Serialize;
+use tokio::sync::mpsc::Permit;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::planted::{self, Bug};
 use crate::raft::config::TypeConfig;
 use crate::raft::memory::Room;
+use crate::raft::proposals::Proposal;
 use crate::raft::quorum::Acknowledged;
 use crate::raft::reads::position;
 use crate::raft::replica::Replica;
@@ -101,10 +104,10 @@ impl Replica {
         let early = planted::bug(Bug::AckMinority);
         let deadline = if early { deadline.at_most(planted::PATIENCE) } else { deadline };
         let until = deadline.instant().into();
-        let place = tokio::time::timeout_at(until, self.proposals().reserve()).await;
-        let full = |_| Error::Overloaded { queue: "the queue of writes".into() };
-        let place =
-            place.map_err(full)?.map_err(|_| Error::unavailable("the replica is stopping"))?;
+        let place = match self.proposals().try_reserve() {
+            Ok(place) => place,
+            Err(_) => Box::pin(self.place_in_turn(until)).await?,
+        };
         // From here on its fate may be unknown.
         let (answer, heard) = Answer::new(room);
         place.send((Command { ts, action }, answer));
@@ -124,6 +127,13 @@ impl Replica {
             Err(_) if early => Ok(self.as_if_applied(ts)),
             Err(_) => Err(Error::outcome_unknown("no quorum acknowledged it in time")),
         }
+    }
+
+    /// A place in the queue of writes, which is full.
+    async fn place_in_turn(&self, until: Instant) -> Result<Permit<'_, Proposal>, Error> {
+        let place = tokio::time::timeout_at(until, self.proposals().reserve()).await;
+        let full = |_| Error::Overloaded { queue: "the queue of writes".into() };
+        place.map_err(full)?.map_err(|_| Error::unavailable("the replica is stopping"))
     }
 
     /// For [`Bug::AckMinority`]: what a write would come to.
@@ -178,10 +188,15 @@ impl Replica {
 
     /// Takes a client's write through the log, until it is acknowledged by as many voters as it must be.
     async fn carry_out(&self, action: Action, deadline: Deadline) -> Result<Done, Error> {
-        let applied = if let Some(applied) = self.recalled(&action, deadline).await? {
-            applied
+        // What is rare is boxed: each write would carry room for it.
+        let applied = if let Some(outcome) = self.recalled(&action) {
+            Box::pin(self.confirmed(outcome, deadline)).await?
         } else {
-            let room = self.admit(&action, deadline).await?;
+            let room = if self.has_bounds() {
+                Box::pin(self.admit(&action, deadline)).await?
+            } else {
+                None
+            };
             self.propose(action, room, deadline).await?
         };
         let (index, ts, outcome) = match applied.outcome {
@@ -208,17 +223,16 @@ impl Replica {
 
     /// What a write with a name came to, if it was applied before: known without another entry, which would
     /// change nothing and be as long as the first.
-    async fn recalled(
-        &self,
-        action: &Action,
-        deadline: Deadline,
-    ) -> Result<Option<Applied>, Error> {
-        let known = match action {
+    fn recalled(&self, action: &Action) -> Option<Outcome> {
+        match action {
             Action::Once { once, write } => self.recall(once, write),
             Action::Txn { once: Some(once), txn } => self.recall(once, txn),
             _ => None,
-        };
-        let Some(outcome) = known else { return Ok(None) };
+        }
+    }
+
+    /// What is recalled, once it is certain that it holds.
+    async fn confirmed(&self, outcome: Outcome, deadline: Deadline) -> Result<Applied, Error> {
         // As a read: only the leader may say it, of a state that is committed. If that can't be had, it has
         // taken effect all the same.
         let confirmed = self.prepare(Consistency::Linearizable, deadline).await;
@@ -229,7 +243,7 @@ impl Replica {
             error => error,
         })?;
         self.trusted()?;
-        Ok(Some(Applied { index: 0, ts: 0, outcome }))
+        Ok(Applied { index: 0, ts: 0, outcome })
     }
 
     fn recall(&self, once: &Once, write: &impl Serialize) -> Option<Outcome> {

@@ -47,10 +47,13 @@ impl Calls {
         deadline: Deadline,
     ) -> Result<Reply, CallError> {
         let (id, mut fate) = self.pending.queue(request)?;
-        let slot = Slot { pending: &self.pending, id };
+        let mut slot = Slot { pending: &self.pending, id, decided: false };
         self.queued.notify_one();
         let reply = match timeout_at(deadline.instant().into(), &mut fate).await {
-            Ok(decided) => decided,
+            Ok(decided) => {
+                slot.decided = true;
+                decided
+            }
             Err(_late) => match slot.pending.withdraw(id) {
                 Some(error) => return Err(error),
                 None => fate.await,
@@ -74,11 +77,15 @@ impl Calls {
 struct Slot<'a> {
     pending: &'a Pending,
     id: u64,
+    /// Whether its fate is decided: then it is free.
+    decided: bool,
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.pending.withdraw(self.id);
+        if !self.decided {
+            self.pending.withdraw(self.id);
+        }
     }
 }
 

@@ -226,7 +226,8 @@ impl<S: Service> Calls<S> {
         self.bytes += payload.len();
         let (from, service) = (self.from, Arc::clone(&self.service));
         let answers = self.answers.clone();
-        self.running.spawn(async move {
+        // On its way into a task it is moved several times.
+        self.running.spawn(Box::pin(async move {
             let bytes = payload.len();
             let request = codec::decode(&payload, PAYLOAD_BYTES_MAX)
                 .map_err(|error| malformed(format!("the call is {error}")))?;
@@ -235,7 +236,7 @@ impl<S: Service> Calls<S> {
             // Without a writer the connection is over, and nobody waits for the answer.
             answers.send(Outgoing::Answer(id, reply)).await.ok();
             Ok(bytes)
-        });
+        }));
         Ok(())
     }
 

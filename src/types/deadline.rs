@@ -41,8 +41,8 @@ impl Deadline {
     /// left, so that whoever has little time has most of it.
     #[must_use]
     pub fn earlier_by(self, margin: Duration) -> Self {
-        let left = self.left();
-        self.at_most(left.saturating_sub(margin.min(left / 10)))
+        let margin = margin.min(self.left() / 10);
+        self.0.checked_sub(margin).map_or(self, Self)
     }
 
     /// The earlier of this deadline and `timeout` from now.
