@@ -1,5 +1,5 @@
 //! What the HTTP face makes of a request, and of its answer: from the router, with a request whose head is parsed, to
-//! the last byte of the body. Left out are the socket and hyper's work on it.
+//! the last byte of the body. Left out are the socket, hyper's work on it, and what lets a body run out.
 
 use std::time::{Duration, Instant};
 

@@ -85,10 +85,10 @@ fn take(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, E
     Arc::clone(budget).try_acquire_many_owned(bytes).map_err(|_| full())
 }
 
-/// Makes a request's body run out in the background if the handler leaves it unread.
+/// Makes a request's body run out in the background if the handler leaves it unread: whoever serves one of our routers does this ahead of it.
 ///
 /// Not if the client waits for `100 Continue`: it sends nothing before it has an answer.
-pub(crate) fn let_run_out<B>(request: Request<B>) -> Request
+pub fn let_run_out<B>(request: Request<B>) -> Request
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,

@@ -57,7 +57,7 @@ use crate::types::txn::{Batched, Op};
 use crate::types::watch::Watch;
 use crate::watch::Watching;
 
-pub(crate) use body::let_run_out;
+pub use body::let_run_out;
 pub use routes::{Options, Rpc, coordinator_router, refusing_router, shard_router};
 
 /// Anything that answers key-value requests: a replica of one group, or a coordinator over all.

@@ -78,7 +78,7 @@ impl Drop for Room {
 }
 
 impl Replica {
-    /// Whether anything bounds what a command may add just now: else there is room.
+    /// Whether anything bounds what a command may add just now; if not, there is no need to [admit](Replica::admit) it.
     pub(in crate::raft) fn has_bounds(&self) -> bool {
         self.budget().is_some() || self.disk_room().is_full()
     }

@@ -20,17 +20,11 @@ impl Replica {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut patience = None;
+        let patience = deadline.earlier_by(LEADER_WAIT_MARGIN).at_most(LEADER_WAIT);
         loop {
             let answer = call().await;
-            if !matches!(answer, Err(Error::NotLeader { leader: None })) {
-                return answer;
-            }
-            // From the first such answer, which comes at once.
-            let patience = *patience.get_or_insert_with(|| {
-                deadline.earlier_by(LEADER_WAIT_MARGIN).at_most(LEADER_WAIT)
-            });
-            if patience.has_passed() {
+            let leaderless = matches!(answer, Err(Error::NotLeader { leader: None }));
+            if !leaderless || patience.has_passed() {
                 return answer;
             }
             let known = Box::pin(self.leader_known());

@@ -205,7 +205,7 @@ mod tests {
     use crate::raft::replica::tests::{alone, open};
     use crate::types::ids::{LogId, Vote};
 
-    /// Each request to a leader is a task with this much room at least.
+    /// Each request to a leader takes this much room at least.
     const CALL_BYTES: usize = 2304;
 
     #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ impl Replica {
         }
     }
 
-    /// A place in the queue of writes, which is full.
+    /// A place in the queue of writes, when there is none at once.
     async fn place_in_turn(&self, until: Instant) -> Result<Permit<'_, Proposal>, Error> {
         let place = tokio::time::timeout_at(until, self.proposals().reserve()).await;
         let full = |_| Error::Overloaded { queue: "the queue of writes".into() };

@@ -123,30 +123,40 @@ async fn serve(
     }
     let turn = Turn::default();
     let routers = turn.clone();
-    let idle = idle(turn.clone());
+    let mut idle = std::pin::pin!(idle(turn.clone()));
     let service = service_fn(move |request| answer(router.clone(), routers.clone(), request));
     let mut socket = TimeoutStream::new(socket);
     socket.set_write_timeout(Some(SLOW_READER_MAX));
     let connection = http1::Builder::new()
+        // See `idle`.
+        .header_read_timeout(None)
         .max_buf_size(HTTP_BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(Worded::new(Box::pin(socket), turn)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
+    // First, so that a request that has come counts.
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = idle => return tracing::debug!("a connection was idle"),
+        biased;
+        ended = connection.as_mut() => Some(ended),
         () = stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                ended = connection => Some(ended),
+                () = idle => None,
+            }
         }
+        () = idle.as_mut() => None,
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "a connection ended"),
+        None => tracing::debug!("a connection was idle"),
     }
 }
 
-/// Ends when no request has come for [`HEADERS_TIMEOUT`], and none is under way. Hyper would set and take back a timer for each
-/// request.
+/// Ends when no request has come for [`HEADERS_TIMEOUT`], and none is under way. Hyper's own timeout sets and takes back a timer for
+/// each request.
 async fn idle(turn: Turn) {
     while turn.idle_looks() <= LOOKS {
         tokio::time::sleep(HEADERS_TIMEOUT / u32::from(LOOKS)).await;
@@ -167,7 +177,7 @@ async fn answer(
 mod tests {
     use std::time::Duration;
 
-    use axum::routing::get;
+    use axum::routing::{any, get};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -198,14 +208,14 @@ mod tests {
         assert!(ended.is_err() || answer.len() < 64 * 1024 * 1024, "it was cut");
     }
 
-    /// A server whose only answer takes so long, and a connection to it.
-    async fn connected(takes: Duration) -> TcpStream {
+    /// A server that reads a request's body and then takes so long for the answer, and a connection to it.
+    async fn connected(takes: Duration) -> (Http, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let slow = async move || tokio::time::sleep(takes).await;
-        let router = Router::new().route("/", get(slow));
-        Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
-        TcpStream::connect(address).await.expect("it listens")
+        let slow = async move |_: axum::body::Bytes| tokio::time::sleep(takes).await;
+        let router = Router::new().route("/", any(slow));
+        let http = Http::serve(listener, router, CancellationToken::new(), TaskTracker::new());
+        (http, TcpStream::connect(address).await.expect("it listens"))
     }
 
     /// How long until the connection is closed, from now.
@@ -218,28 +228,60 @@ mod tests {
 
     const LONGEST: Duration = HEADERS_TIMEOUT.saturating_mul(5).checked_div(4).expect("not 0");
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_on_which_no_request_comes_is_closed() {
-        let mut silent = connected(Duration::ZERO).await;
-        let took = closed(&mut silent).await;
-        assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
-        // A request that never comes to its end is none.
-        let mut slow = connected(Duration::ZERO).await;
-        slow.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await.expect("it is taken");
-        tokio::time::sleep(HEADERS_TIMEOUT / 2).await;
-        slow.write_all(b"x: y\r\n").await.expect("it is taken");
-        let took = closed(&mut slow).await + HEADERS_TIMEOUT / 2;
-        assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n";
+
+    /// Sends what makes a request, and waits for its answer.
+    async fn answered(client: &mut TcpStream, request: &[u8]) {
+        client.write_all(request).await.expect("it is taken");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(client.read_u8().await.expect("it is answered"));
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_kept_while_an_answer_is_made_and_for_a_while() {
-        let mut client = connected(HEADERS_TIMEOUT * 3).await;
-        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it is taken");
-        let mut answer = [0; 15];
-        client.read_exact(&mut answer).await.expect("it is answered");
-        assert_eq!(answer, *b"HTTP/1.1 200 OK");
+    async fn a_connection_on_which_no_request_comes_is_closed() {
+        let (_http, mut silent) = connected(Duration::ZERO).await;
+        let took = closed(&mut silent).await;
+        assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
+        // One that never comes to its end is none, be it the first or a later one.
+        for before in [false, true] {
+            let (_http, mut slow) = connected(Duration::ZERO).await;
+            if before {
+                answered(&mut slow, &[HEAD, b"\r\n"].concat()).await;
+            }
+            slow.write_all(HEAD).await.expect("it is taken");
+            tokio::time::sleep(HEADERS_TIMEOUT / 2).await;
+            slow.write_all(b"x: y\r\n").await.expect("it is taken");
+            let took = closed(&mut slow).await + HEADERS_TIMEOUT / 2;
+            assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_while_a_request_comes_or_its_answer_is_made_and_for_a_while() {
+        let (_http, mut client) = connected(HEADERS_TIMEOUT * 3).await;
+        answered(&mut client, &[HEAD, b"\r\n"].concat()).await;
+        let upload = b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n";
+        client.write_all(upload).await.expect("it is taken");
+        tokio::time::sleep(HEADERS_TIMEOUT * 3).await;
+        answered(&mut client, b"1").await;
         let took = closed(&mut client).await;
         assert!((HEADERS_TIMEOUT..=LONGEST).contains(&took), "{took:?}");
+    }
+
+    /// What such a connection holds is not to be held for ever by a process that goes on.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_does_not_outlast_a_server_that_stops_for_long() {
+        let (http, mut client) = connected(Duration::ZERO).await;
+        client.write_all(HEAD).await.expect("it is taken");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let connections = http.connections.clone();
+        http.stop().await;
+        assert_eq!(connections.len(), 1, "it may still come");
+        let took = closed(&mut client).await;
+        assert!(took <= LONGEST, "{took:?}");
+        connections.wait().await;
     }
 }

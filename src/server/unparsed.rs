@@ -59,7 +59,7 @@ impl Turn {
         self.0.load(Ordering::Relaxed) < SENDING
     }
 
-    /// Looks whether there is no request and no answer, and says how many looks have found that since the last one.
+    /// Looks whether there is no request and no answer, and says how many looks have found that since the last request.
     pub(super) fn idle_looks(&self) -> u8 {
         if !self.is_nobodys() {
             return 0;

@@ -3,7 +3,11 @@
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 
-use sagedb::api::{CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, shard_router};
+use axum::body::Body;
+use axum::middleware::map_request;
+use sagedb::api::{
+    CoordinatorFace, Kv, Options, Rpc, ShardFace, coordinator_router, let_run_out, shard_router,
+};
 use sagedb::rpc::{FrameReceiver, FrameSender, Service};
 use sagedb::types::command::KeyWrite;
 use sagedb::types::deadline::Deadline;
@@ -307,6 +311,7 @@ impl Server {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let router = router.layer(map_request(async |request| let_run_out::<Body>(request)));
         let serve = async move { axum::serve(listener, router).await.expect("serves") };
         Self { base, shutdown, tracker, task: tokio::spawn(serve) }
     }
