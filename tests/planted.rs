@@ -319,9 +319,12 @@ mod on {
         coordinator.start().expect("the coordinator can be started");
         world.until_ready(&coordinator.url).await;
         // Its session is open from now on: that would need a majority, too.
-        world.http.put(&coordinator.url, "key", "first").await.expect(200);
+        let first = world.http.put(&coordinator.url, "key", "first").await;
+        // Not the status, which may be a moment older than that answer.
+        let (_, before) = first.header("x-sage-index").rsplit_once(':').expect("a position");
+        let before: u64 = before.parse().expect("an index");
+        first.expect(200);
         let leader = group.leader(&world.http).await;
-        let before = group.status(&world.http, leader).await.expect("it answers").last_index;
         pause_all_but(&mut group, leader);
         let write = tokio::spawn({
             let (http, url) = (world.http.clone(), coordinator.url.clone());
@@ -332,7 +335,7 @@ mod on {
         });
         until("the leader has it in its log", SOON, async || {
             let last = group.status(&world.http, leader).await?.last_index;
-            if last > before { Ok(()) } else { Err("not yet".into()) }
+            if last > Some(before) { Ok(()) } else { Err("not yet".into()) }
         })
         .await;
         group.nodes[leader].kill();
