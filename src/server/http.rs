@@ -221,8 +221,9 @@ mod tests {
     /// How long until the connection is closed, from now.
     async fn closed(client: &mut TcpStream) -> Duration {
         let began = tokio::time::Instant::now();
-        let ended = client.read_to_end(&mut Vec::new()).await;
-        ended.expect("it was closed in good order");
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(2 * LONGEST, client.read_to_end(&mut rest)).await;
+        ended.expect("it is closed").expect("in good order");
         began.elapsed()
     }
 
