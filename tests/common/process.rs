@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// What must not leak from the caller's environment into a server.
 const FOREIGN: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
@@ -68,11 +68,17 @@ impl Process {
         Ok(Self { child, ended: None })
     }
 
-    /// Sends a signal, if the process has not ended.
+    /// Sends a signal, if the process has not ended. After `STOP` it stands still.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
+            let pid = Pid::from_child(&self.child);
             // It may end at any moment: then there is nobody left to tell.
-            kill_process(Pid::from_child(&self.child), signal).ok();
+            kill_process(pid, signal).ok();
+            if signal == Signal::STOP {
+                // One thread takes the signal, when it is its turn; the others run until then.
+                let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                waitid(WaitId::Pid(pid), seen).ok();
+            }
         }
     }
 
