@@ -5,6 +5,7 @@
 //! the entry: another may hold it and still win an election.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openraft::OptionalSend;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
@@ -50,13 +51,29 @@ struct Done {
 pub(in crate::raft) struct Answer<T> {
     to: oneshot::Sender<T>,
     room: Option<Room>,
+    under_way: Option<UnderWay>,
+}
+
+/// Counts one write for as long as it is under way.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<T> Answer<T> {
     /// One that holds this room, and where it is heard.
     pub(in crate::raft) fn new(room: Option<Room>) -> (Self, oneshot::Receiver<T>) {
         let (to, heard) = oneshot::channel();
-        (Self { to, room }, heard)
+        (Self { to, room, under_way: None }, heard)
+    }
+
+    /// Counts it in `under_way` until it is answered, or never will be.
+    pub(in crate::raft) fn count(&mut self, under_way: &Arc<AtomicUsize>) {
+        under_way.fetch_add(1, Ordering::Relaxed);
+        self.under_way = Some(UnderWay(Arc::clone(under_way)));
     }
 
     /// Whether anybody still waits for it.
@@ -68,7 +85,7 @@ impl<T> Answer<T> {
 impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Answer<T> {
     fn on_complete(self, result: T) {
         // First, so that whoever hears of his write can have its room.
-        drop(self.room);
+        drop((self.room, self.under_way));
         // Whoever waited may have gone when his time was over.
         drop(self.to.send(result));
     }
