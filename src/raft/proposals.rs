@@ -26,6 +26,8 @@ use crate::types::limits::PROPOSALS_MAX;
 const FEW: usize = 8;
 /// The longest that writes wait for others.
 const WAIT_MAX: Duration = Duration::from_millis(3);
+/// For so many batches after a wait that was in vain, those under way are not waited for.
+const VAIN_BATCHES: u32 = 64;
 
 /// Who hears what came of a write.
 type Responder = WriteResponderOf<TypeConfig>;
@@ -38,20 +40,15 @@ pub(in crate::raft) fn queue() -> (mpsc::Sender<Proposal>, mpsc::Receiver<Propos
 }
 
 /// Hands them over until that fails, for Raft has stopped then. What is left is dropped, and so is told whoever waits
-/// for it; one that nobody waits for any more is not handed over.
+/// for it; one that nobody waits for any more is not handed over. `is_short` says whether processors are.
 pub(in crate::raft) async fn run<F>(
     mut queued: mpsc::Receiver<Proposal>,
+    mut is_short: impl FnMut() -> bool,
     hand_over: impl Fn(Command, Responder) -> F,
 ) where
     F: Future<Output = bool>,
 {
     let mut siblings = Siblings::default();
-    let (mut shortage, mut asked) = (Shortage::default(), host::now());
-    let mut is_short = || {
-        let now = host::now();
-        let before = std::mem::replace(&mut asked, now);
-        shortage.is_there_after(now.saturating_duration_since(before))
-    };
     let mut batch = Vec::new();
     while let Some(first) = queued.recv().await {
         batch.push(first);
@@ -68,6 +65,16 @@ pub(in crate::raft) async fn run<F>(
     }
 }
 
+/// Says whether processors are short, to who asks it again and again.
+pub(in crate::raft) fn shortage() -> impl FnMut() -> bool {
+    let (mut shortage, mut asked) = (Shortage::default(), host::now());
+    move || {
+        let now = host::now();
+        let before = std::mem::replace(&mut asked, now);
+        shortage.is_there_after(now.saturating_duration_since(before))
+    }
+}
+
 /// How many writes there are at a time, to hand most of them over together where processors are short.
 ///
 /// Each batch costs its syncs, messages and wake-ups, however many writes it has. Clients who wait for their answers before they write
@@ -75,13 +82,16 @@ pub(in crate::raft) async fn run<F>(
 /// So a batch waits for three quarters of the writes that were there lately, under way ones included, and the crowds become one.
 /// `commit_delay` and `commit_siblings` of `PostgreSQL` do the same by hand.
 ///
-/// With processors to spare that would make writes wait for nothing, so then it doesn't.
+/// With processors to spare that would make writes wait for nothing, so then it doesn't. Nor for those under way where they take longer
+/// than the wait: after one in vain only what a batch had lately is expected for a while.
 #[derive(Default)]
 struct Siblings {
     /// Those that were handed over and are not answered.
     under_way: Arc<AtomicUsize>,
     /// How many waited or were under way, at most; by an eighth less from one batch to the next.
     most: usize,
+    /// For so many batches those under way are not counted.
+    vain: u32,
 }
 
 impl Siblings {
@@ -98,8 +108,9 @@ impl Siblings {
             while let Ok(next) = queued.try_recv() {
                 batch.push(next);
             }
-            let all = batch.len() + self.under_way.load(Ordering::Relaxed);
-            self.most = self.most.max(all);
+            let under_way = self.under_way.load(Ordering::Relaxed);
+            let expected = if self.vain == 0 { batch.len() + under_way } else { batch.len() };
+            self.most = self.most.max(expected);
             let enough = self.most - self.most / 4;
             if enough <= FEW || batch.len() >= enough || !is_short() {
                 break;
@@ -108,13 +119,13 @@ impl Siblings {
             match timeout_at(end, queued.recv()).await {
                 Ok(Some(next)) => batch.push(next),
                 Ok(None) => break,
-                // Some have gone.
                 Err(_) => {
-                    self.most = all;
+                    (self.most, self.vain) = (batch.len(), VAIN_BATCHES + 1);
                     break;
                 }
             }
         }
+        self.vain = self.vain.saturating_sub(1);
         self.most -= self.most / 8;
     }
 }
@@ -218,6 +229,58 @@ mod tests {
         assert_eq!((fourth.len(), waited), (1, Duration::ZERO), "they are too few");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn those_under_way_are_not_waited_for_again_and_again() {
+        let mut clients = Clients::new();
+        // They take for ever.
+        let (slow, _) = clients.batch(64, 0, MS, true).await;
+        let (first, waited) = clients.batch(20, 0, MS, true).await;
+        assert_eq!((first.len(), waited), (20, WAIT_MAX));
+        drop(first);
+        for _ in 0..VAIN_BATCHES {
+            let (next, waited) = clients.batch(20, 0, MS, true).await;
+            assert_eq!((next.len(), waited), (20, Duration::ZERO));
+        }
+        let (last, waited) = clients.batch(20, 0, MS, true).await;
+        assert_eq!((last.len(), waited), (20, WAIT_MAX), "it is tried now and then");
+        drop(slow);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_handed_over_in_one_go_and_is_under_way_then() {
+        let (proposals, queued) = queue();
+        let (handed, mut over) = mpsc::channel(PROPOSALS_MAX);
+        let running = tokio::spawn(run(
+            queued,
+            || true,
+            move |_, answer| {
+                let handed = handed.clone();
+                async move { handed.send(answer).await.is_ok() }
+            },
+        ));
+        let mut kept = Vec::new();
+        let mut propose = async |count| {
+            for _ in 0..count {
+                let (answer, hears) = Answer::new(None);
+                kept.push(hears);
+                let command = Command { ts: 0, action: Action::Expire };
+                proposals.send((command, answer)).await.expect("there is room");
+            }
+        };
+        let start = Instant::now();
+        let mut under_way = Vec::new();
+        let reasons = ["nobody else was there", "the first might come back", "those were few"];
+        for ((count, waited), why) in
+            [(8, Duration::ZERO), (8, WAIT_MAX), (300, WAIT_MAX)].into_iter().zip(reasons)
+        {
+            propose(count).await;
+            under_way.push(over.recv().await.expect("it is handed over"));
+            assert_eq!((over.len() + 1, start.elapsed()), (count, waited), "{why}");
+            under_way.extend(std::iter::from_fn(|| over.try_recv().ok()));
+        }
+        running.abort();
+    }
+
     #[tokio::test]
     async fn they_go_in_the_order_of_their_coming_but_for_those_that_nobody_awaits() {
         let (proposals, queued) = queue();
@@ -231,12 +294,16 @@ mod tests {
         }
         drop(proposals);
         let handed_over = Mutex::new(Vec::new());
-        run(queued, |command, _| {
-            let mut handed_over = handed_over.lock().expect("no panic under the lock");
-            handed_over.push(command.ts);
-            let goes_on = command.ts != 3;
-            async move { goes_on }
-        })
+        run(
+            queued,
+            || false,
+            |command, _| {
+                let mut handed_over = handed_over.lock().expect("no panic under the lock");
+                handed_over.push(command.ts);
+                let goes_on = command.ts != 3;
+                async move { goes_on }
+            },
+        )
         .await;
         assert_eq!(
             *handed_over.lock().expect("no panic under the lock"),

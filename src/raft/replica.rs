@@ -218,7 +218,7 @@ impl Replica {
             let raft = raft.clone();
             async move { raft.client_write_ff(command, Some(responder)).await.is_ok() }
         };
-        self.spawn(proposals::run(proposed, hand_over));
+        self.spawn(proposals::run(proposed, proposals::shortage(), hand_over));
         let (replica, patience) = (self.clone(), 2 * self.options().timing.election_timeout_max);
         let round = move |deadline| replica.clone().round(deadline);
         self.spawn(rounds::run(waiting, patience, round));

@@ -196,7 +196,8 @@ pub const COMPARE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const CONDEMNED_NOTE_BYTES_MAX: u64 = 4 * 1024;
 /// The most client requests that one replica works on at a time; beyond it they get `503`.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 * 1024;
-/// The most writes that wait to be handed to Raft together; who comes then waits for room.
+/// The most writes in the queue to Raft; who comes then waits for room. The batch that is taken from it is bounded by
+/// [`REQUESTS_IN_FLIGHT_MAX`].
 pub const PROPOSALS_MAX: usize = 1024;
 /// The most bytes of request bodies that one process holds at a time; beyond it writes get `503`.
 pub const BODY_BYTES_IN_FLIGHT_MAX: usize = 512 * 1024 * 1024;
