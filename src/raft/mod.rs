@@ -35,6 +35,7 @@ mod runtime;
 mod scans;
 mod scrub;
 mod service;
+mod siblings;
 mod slow_disk;
 mod snapshot_stream;
 mod spared;

@@ -4,30 +4,16 @@
 //! runs. It is woken by the first of them, though, and would run before the second was handed over. So one task hands
 //! them over, once everybody who can has brought his. A write that comes alone goes on at once.
 //!
-//! Where processors are short it waits a little for most of those that are likely to come: see [`Siblings`].
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+//! Where processors are short it waits a little for most of those that are likely to come ([`Siblings`]).
 
 use openraft::alias::WriteResponderOf;
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
-use tokio::time::{Instant, timeout_at};
 
 use crate::raft::config::TypeConfig;
-use crate::rpc::gather;
-use crate::store::rests::Shortage;
+use crate::raft::siblings::Siblings;
 use crate::types::command::Command;
-use crate::types::host;
 use crate::types::limits::PROPOSALS_MAX;
-
-/// So few writes are never waited for.
-const FEW: usize = 8;
-/// The longest that writes wait for others.
-const WAIT_MAX: Duration = Duration::from_millis(3);
-/// For so many batches after a wait that was in vain, those under way are not waited for.
-const VAIN_BATCHES: u32 = 64;
 
 /// Who hears what came of a write.
 type Responder = WriteResponderOf<TypeConfig>;
@@ -55,7 +41,7 @@ pub(in crate::raft) async fn run<F>(
         siblings.gather(&mut queued, &mut batch, &mut is_short).await;
         for (command, mut responder) in batch.drain(..) {
             if responder.is_awaited() {
-                responder.count(&siblings.under_way);
+                responder.count(siblings.begin());
                 // tokio would have this task pause at each 128th, and Raft's run before the others are there.
                 if !unconstrained(hand_over(command, responder)).await {
                     return;
@@ -65,186 +51,17 @@ pub(in crate::raft) async fn run<F>(
     }
 }
 
-/// Says whether processors are short, to who asks it again and again.
-pub(in crate::raft) fn shortage() -> impl FnMut() -> bool {
-    let (mut shortage, mut asked) = (Shortage::default(), host::now());
-    move || {
-        let now = host::now();
-        let before = std::mem::replace(&mut asked, now);
-        shortage.is_there_after(now.saturating_duration_since(before))
-    }
-}
-
-/// How many writes there are at a time, to hand most of them over together where processors are short.
-///
-/// Each batch costs its syncs, messages and wake-ups, however many writes it has. Clients who wait for their answers before they write
-/// again form two crowds, whose writes are under way in turns, and each batch has less than half of what it might.
-/// So a batch waits for three quarters of the writes that were there lately, under way ones included, and the crowds become one.
-/// `commit_delay` and `commit_siblings` of `PostgreSQL` do the same by hand.
-///
-/// With processors to spare that would make writes wait for nothing, so then it doesn't. Nor for those under way where they take longer
-/// than the wait: after one in vain only what a batch had lately is expected for a while.
-#[derive(Default)]
-struct Siblings {
-    /// Those that were handed over and are not answered.
-    under_way: Arc<AtomicUsize>,
-    /// How many waited or were under way, at most; by an eighth less from one batch to the next.
-    most: usize,
-    /// For so many batches those under way are not counted.
-    vain: u32,
-}
-
-impl Siblings {
-    /// Adds what is queued to a batch that was begun, and what will soon be if `is_short` says that processors are.
-    async fn gather(
-        &mut self,
-        queued: &mut mpsc::Receiver<Proposal>,
-        batch: &mut Vec<Proposal>,
-        mut is_short: impl FnMut() -> bool,
-    ) {
-        let mut end = None;
-        loop {
-            gather(|| queued.len()).await;
-            while let Ok(next) = queued.try_recv() {
-                batch.push(next);
-            }
-            let under_way = self.under_way.load(Ordering::Relaxed);
-            let expected = if self.vain == 0 { batch.len() + under_way } else { batch.len() };
-            self.most = self.most.max(expected);
-            let enough = self.most - self.most / 4;
-            if enough <= FEW || batch.len() >= enough || !is_short() {
-                break;
-            }
-            let end = *end.get_or_insert_with(|| Instant::now() + WAIT_MAX);
-            match timeout_at(end, queued.recv()).await {
-                Ok(Some(next)) => batch.push(next),
-                Ok(None) => break,
-                Err(_) => {
-                    (self.most, self.vain) = (batch.len(), VAIN_BATCHES + 1);
-                    break;
-                }
-            }
-        }
-        self.vain = self.vain.saturating_sub(1);
-        self.most -= self.most / 8;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
-    use tokio::time::sleep;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::raft::siblings::WAIT_MAX;
     use crate::raft::writes::Answer;
     use crate::types::command::Action;
-
-    fn proposal(ts: u64) -> Proposal {
-        // Nobody will hear of it.
-        (Command { ts, action: Action::Expire }, Answer::new(None).0)
-    }
-
-    /// Clients who write again once they are answered.
-    struct Clients {
-        siblings: Siblings,
-        to: mpsc::Sender<Proposal>,
-        queued: mpsc::Receiver<Proposal>,
-    }
-
-    impl Clients {
-        fn new() -> Self {
-            let (to, queued) = queue();
-            Self { siblings: Siblings::default(), to, queued }
-        }
-
-        /// A batch that so many begin and so many more join after a while; how long it was waited for.
-        async fn batch(
-            &mut self,
-            begin: u64,
-            join: u64,
-            after: Duration,
-            is_short: bool,
-        ) -> (Vec<Proposal>, Duration) {
-            let put = async |count, to: &mpsc::Sender<Proposal>| {
-                for ts in 0..count {
-                    to.send(proposal(ts)).await.expect("there is room");
-                }
-            };
-            put(begin, &self.to).await;
-            let to = self.to.clone();
-            let joins = tokio::spawn(async move {
-                sleep(after).await;
-                put(join, &to).await;
-            });
-            let before = Instant::now();
-            let mut batch = vec![self.queued.recv().await.expect("one at least")];
-            self.siblings.gather(&mut self.queued, &mut batch, || is_short).await;
-            let waited = before.elapsed();
-            joins.await.expect("no panic");
-            for (_, answer) in &mut batch {
-                answer.count(&self.siblings.under_way);
-            }
-            (batch, waited)
-        }
-
-        /// Takes away what came too late for a batch.
-        fn late(&mut self) -> usize {
-            std::iter::from_fn(|| self.queued.try_recv().ok()).count()
-        }
-    }
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn where_processors_are_short_a_batch_waits_for_most_of_those_who_were_there() {
-        let mut clients = Clients::new();
-        let (first, waited) = clients.batch(32, 0, MS, true).await;
-        assert_eq!((first.len(), waited), (32, Duration::ZERO), "nobody else was ever there");
-        drop(first);
-        let (second, waited) = clients.batch(20, 12, 2 * MS, true).await;
-        assert_eq!((second.len(), waited), (32, 2 * MS), "they are back");
-        let (third, waited) = clients.batch(32, 0, MS, true).await;
-        assert_eq!((third.len(), waited), (32, WAIT_MAX), "so may those be who are under way");
-        drop((second, third));
-        let (fourth, waited) = clients.batch(20, 44, MS, false).await;
-        assert_eq!((fourth.len(), waited), (20, Duration::ZERO), "there are processors to spare");
-        assert_eq!(clients.late(), 44);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn it_does_not_wait_for_few_nor_for_those_who_have_gone() {
-        let mut clients = Clients::new();
-        let (first, _) = clients.batch(64, 0, MS, true).await;
-        drop(first);
-        let (second, waited) = clients.batch(12, 30, 5 * MS, true).await;
-        assert_eq!((second.len(), waited), (12, WAIT_MAX));
-        assert_eq!(clients.late(), 30);
-        drop(second);
-        let (third, waited) = clients.batch(9, 4, MS, true).await;
-        assert_eq!((third.len(), waited), (9, Duration::ZERO), "that is most of the last twelve");
-        assert_eq!(clients.late(), 4);
-        drop(third);
-        let (fourth, waited) = clients.batch(1, 10, MS, true).await;
-        assert_eq!((fourth.len(), waited), (1, Duration::ZERO), "they are too few");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn those_under_way_are_not_waited_for_again_and_again() {
-        let mut clients = Clients::new();
-        // They take for ever.
-        let (slow, _) = clients.batch(64, 0, MS, true).await;
-        let (first, waited) = clients.batch(20, 0, MS, true).await;
-        assert_eq!((first.len(), waited), (20, WAIT_MAX));
-        drop(first);
-        for _ in 0..VAIN_BATCHES {
-            let (next, waited) = clients.batch(20, 0, MS, true).await;
-            assert_eq!((next.len(), waited), (20, Duration::ZERO));
-        }
-        let (last, waited) = clients.batch(20, 0, MS, true).await;
-        assert_eq!((last.len(), waited), (20, WAIT_MAX), "it is tried now and then");
-        drop(slow);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_handed_over_in_one_go_and_is_under_way_then() {

@@ -36,6 +36,7 @@ use crate::raft::published::Published;
 use crate::raft::recovery::{OpenError, Recovered, recover};
 use crate::raft::replay::replay;
 use crate::raft::rounds::{self, Waiter};
+use crate::raft::siblings::shortage;
 use crate::raft::snapshot_stream::Receiving;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::surroundings::Surroundings;
@@ -218,10 +219,10 @@ impl Replica {
             let raft = raft.clone();
             async move { raft.client_write_ff(command, Some(responder)).await.is_ok() }
         };
-        self.spawn(proposals::run(proposed, proposals::shortage(), hand_over));
+        self.spawn(proposals::run(proposed, shortage(), hand_over));
         let (replica, patience) = (self.clone(), 2 * self.options().timing.election_timeout_max);
         let round = move |deadline| replica.clone().round(deadline);
-        self.spawn(rounds::run(waiting, patience, round));
+        self.spawn(rounds::run(waiting, patience, shortage(), round));
         if self.voters() == [self.0.member.node] {
             self.0.raft.runtime_config().elect(true); // It owes nobody anything.
         } else if self.0.bound_until.is_some() {

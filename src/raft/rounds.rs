@@ -1,8 +1,9 @@
 //! `ReadIndex` rounds (Raft thesis §6.4), shared: all reads that come while one runs are served by the next.
 //!
 //! A round that begins after a read has come confirms that read, whoever asked for it. One at a time is enough: it costs a
-//! message to each follower and back, however many wait for it. A read that comes alone starts one at once. What a round
-//! gives is the index that must be applied here; each read waits for that by itself, so that none waits for another's.
+//! message to each follower and back, however many wait for it. A read that comes alone starts one at once; where processors
+//! are short, one of several waits a little for most of the others ([`Siblings`]). What a round gives is the index that must
+//! be applied here; each read waits for that by itself, so that none waits for another's.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use openraft::ReadPolicy;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::raft::replica::Replica;
-use crate::rpc::gather;
+use crate::raft::siblings::Siblings;
 use crate::types::deadline::Deadline;
 use crate::types::error::Error;
 use crate::types::ids::Index;
@@ -28,24 +29,24 @@ pub(in crate::raft) fn queue() -> (mpsc::Sender<Waiter>, mpsc::Receiver<Waiter>)
     mpsc::channel(REQUESTS_IN_FLIGHT_MAX)
 }
 
-/// Carries out rounds while anybody waits for one; none lasts longer than `patience`.
+/// Carries out rounds while anybody waits for one; none lasts longer than `patience`. `is_short` says whether processors are.
 pub(in crate::raft) async fn run<F>(
     mut queued: mpsc::Receiver<Waiter>,
     patience: Duration,
+    mut is_short: impl FnMut() -> bool,
     round: impl Fn(Deadline) -> F,
 ) where
     F: Future<Output = Result<Index, Error>>,
 {
+    let mut siblings = Siblings::default();
     let mut waiting = Vec::new();
     while let Some(first) = queued.recv().await {
-        gather(|| queued.len()).await;
         waiting.push(first);
-        while let Ok(waiter) = queued.try_recv() {
-            waiting.push(waiter);
-        }
+        siblings.gather(&mut queued, &mut waiting, &mut is_short).await;
         waiting.retain(|waiter| !waiter.confirmed.is_closed());
         let Some(last) = waiting.iter().map(|waiter| waiter.deadline).max() else { continue };
         let confirmed = round(last.at_most(patience)).await;
+        siblings.there_are(waiting.len() + queued.len());
         for waiter in waiting.drain(..) {
             // Whoever waited may have gone when his time was over.
             drop(waiter.confirmed.send(confirmed.clone()));
@@ -86,6 +87,7 @@ mod tests {
     use std::sync::Mutex;
 
     use tokio::task::yield_now;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -94,7 +96,7 @@ mod tests {
     }
 
     /// Rounds that end when they are told to, and give their number.
-    fn by_hand() -> (mpsc::Sender<Waiter>, mpsc::Sender<()>, mpsc::Receiver<()>) {
+    fn by_hand(is_short: bool) -> (mpsc::Sender<Waiter>, mpsc::Sender<()>, mpsc::Receiver<()>) {
         let (rounds, queued) = queue();
         let (end, ends) = mpsc::channel(8);
         let (begun, begins) = mpsc::channel(8);
@@ -109,13 +111,13 @@ mod tests {
                 Ok(*number)
             }
         };
-        tokio::spawn(run(queued, Duration::from_secs(10), round));
+        tokio::spawn(run(queued, Duration::from_secs(10), move || is_short, round));
         (rounds, end, begins)
     }
 
     #[tokio::test]
     async fn a_read_that_comes_during_a_round_is_served_by_the_next() {
-        let (rounds, end, mut begins) = by_hand();
+        let (rounds, end, mut begins) = by_hand(false);
         let read = || {
             let rounds = rounds.clone();
             tokio::spawn(async move { next_round(&rounds, soon()).await })
@@ -138,6 +140,27 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn where_processors_are_short_a_round_waits_for_most_of_those_who_were_there() {
+        let (rounds, end, mut begins) = by_hand(true);
+        let read = |count| {
+            for _ in 0..count {
+                let rounds = rounds.clone();
+                tokio::spawn(async move { next_round(&rounds, soon()).await });
+            }
+        };
+        let ms = Duration::from_millis(1);
+        read(20);
+        begins.recv().await.expect("nobody else was ever there");
+        read(16);
+        tokio::time::sleep(ms).await;
+        end.send(()).await.expect("it runs");
+        assert!(timeout(ms, begins.recv()).await.is_err(), "the first twenty might come back");
+        read(12);
+        assert!(timeout(ms, begins.recv()).await.is_ok(), "that is three quarters");
+        assert_eq!(rounds.capacity(), REQUESTS_IN_FLIGHT_MAX);
+    }
+
     #[tokio::test]
     async fn nobody_has_a_round_for_who_has_gone_and_who_is_left_is_told() {
         let (rounds, queued) = queue();
@@ -145,7 +168,7 @@ mod tests {
         drop(gone);
         rounds.send(Waiter { deadline: soon(), confirmed }).await.expect("room");
         let never = |_| async { panic!("a round for nobody") };
-        let ended = tokio::spawn(run(queued, Duration::from_secs(10), never));
+        let ended = tokio::spawn(run(queued, Duration::from_secs(10), || false, never));
         yield_now().await;
         drop(rounds);
         ended.await.expect("it ends with the queue");

@@ -5,7 +5,6 @@
 //! the entry: another may hold it and still win an election.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openraft::OptionalSend;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
@@ -22,6 +21,7 @@ use crate::raft::proposals::Proposal;
 use crate::raft::quorum::Acknowledged;
 use crate::raft::reads::position;
 use crate::raft::replica::Replica;
+use crate::raft::siblings::UnderWay;
 use crate::store::apply::txn::read;
 use crate::types::command::{Action, Command, KeyWrite, Outcome, Write};
 use crate::types::deadline::Deadline;
@@ -54,15 +54,6 @@ pub(in crate::raft) struct Answer<T> {
     under_way: Option<UnderWay>,
 }
 
-/// Counts one write for as long as it is under way.
-struct UnderWay(Arc<AtomicUsize>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl<T> Answer<T> {
     /// One that holds this room, and where it is heard.
     pub(in crate::raft) fn new(room: Option<Room>) -> (Self, oneshot::Receiver<T>) {
@@ -70,10 +61,9 @@ impl<T> Answer<T> {
         (Self { to, room, under_way: None }, heard)
     }
 
-    /// Counts it in `under_way` until it is answered, or never will be.
-    pub(in crate::raft) fn count(&mut self, under_way: &Arc<AtomicUsize>) {
-        under_way.fetch_add(1, Ordering::Relaxed);
-        self.under_way = Some(UnderWay(Arc::clone(under_way)));
+    /// It is under way until it is answered, or never will be.
+    pub(in crate::raft) fn count(&mut self, under_way: UnderWay) {
+        self.under_way = Some(under_way);
     }
 
     /// Whether anybody still waits for it.
