@@ -15,6 +15,8 @@ use crate::types::limits::WAL_SEGMENT_BYTES_DEFAULT;
 
 /// How often the size of the log is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How old the state is of a replica that is behind, in milliseconds.
+const BEHIND_MS: u64 = 1000;
 
 /// Takes snapshots and purges for as long as the replica runs.
 pub(in crate::raft) async fn run(replica: Replica) {
@@ -23,10 +25,7 @@ pub(in crate::raft) async fn run(replica: Replica) {
     let mut ticks = tokio::time::interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // What an earlier process wrote counts too, once it is applied.
-    let mut unsnapshotted = replica.wal().bytes().min(limit);
-    // Of it, what was written before the snapshot that is under way.
-    let mut covered = None;
-    let mut due = earlier(limit);
+    let mut log = Unsnapshotted::new(limit, replica.wal().bytes());
     let newest = || replica.snapshots().newest()?.last.map(|id| id.index);
     let mut before = newest();
     let recovered = replica.wal().last().map(|id| id.index);
@@ -34,24 +33,64 @@ pub(in crate::raft) async fn run(replica: Replica) {
     loop {
         ticks.tick().await;
         let appended = replica.wal().bytes_appended();
-        unsnapshotted += appended - seen;
+        log.bytes += appended - seen;
         seen = appended;
         let applied = replica.published().applied_index();
         if newest() != before {
-            unsnapshotted -= covered.take().unwrap_or(0);
-            (before, due) = (newest(), earlier(limit));
+            before = newest();
+            log.there_is_one();
         }
         // Again and again until there is one: openraft starts none while it is busy with another, and does not say so.
-        if unsnapshotted >= due && applied > before && applied >= recovered {
-            tracing::debug!(bytes = unsnapshotted, "a snapshot is due");
+        if log.is_due(is_behind(&replica)) && applied > before && applied >= recovered {
+            tracing::debug!(bytes = log.bytes, "a snapshot is due");
             if replica.raft().trigger().snapshot().await.is_err() {
                 return;
             }
-            covered.get_or_insert(unsnapshotted);
+            log.one_begins();
         }
         if replica.wal().bytes() > bytes_max && purge(&replica).await.is_err() {
             return;
         }
+    }
+}
+
+/// Whether the leader may have much that this replica lacks, and send a snapshot. It may seem so for long where clocks differ.
+fn is_behind(replica: &Replica) -> bool {
+    replica.lag_ms().is_none_or(|lag_ms| lag_ms > BEHIND_MS)
+}
+
+/// The log since the newest snapshot.
+struct Unsnapshotted {
+    /// So many bytes are too many.
+    limit: u64,
+    bytes: u64,
+    /// Of them, those that were there when the snapshot that is under way was begun.
+    covered: Option<u64>,
+    /// With so many a snapshot is due.
+    due: u64,
+}
+
+impl Unsnapshotted {
+    /// That of a replica that starts with so many bytes of log.
+    fn new(limit: u64, bytes: u64) -> Self {
+        Self { limit, bytes: bytes.min(limit), covered: None, due: earlier(limit) }
+    }
+
+    /// Whether a snapshot is due. Who is behind puts it off for a while: it would be work for nothing if one came from the leader, at a time when he
+    /// has enough to do.
+    fn is_due(&self, is_behind: bool) -> bool {
+        self.bytes >= if is_behind { self.limit.saturating_mul(2) } else { self.due }
+    }
+
+    /// One is begun, unless it was already.
+    fn one_begins(&mut self) {
+        self.covered.get_or_insert(self.bytes);
+    }
+
+    /// There is a newer one: the one that was begun, or else one that the leader has sent, or that repairs a damaged file, which has nearly all.
+    fn there_is_one(&mut self) {
+        self.bytes -= self.covered.take().unwrap_or(self.bytes);
+        self.due = earlier(self.limit);
     }
 }
 
@@ -73,5 +112,39 @@ pub(in crate::raft) async fn purge(replica: &Replica) -> Result<(), ()> {
             replica.raft().trigger().purge_log(snapshot.index).await.map_err(|_| ())
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 1000;
+
+    #[test]
+    fn a_snapshot_is_due_by_what_no_snapshot_has() {
+        let mut log = Unsnapshotted::new(LIMIT, LIMIT / 2);
+        assert!(!log.is_due(false), "up to a quarter before the limit, not sooner");
+        log.bytes += LIMIT / 2;
+        assert!(log.is_due(false));
+        log.one_begins();
+        log.bytes += LIMIT / 2;
+        log.one_begins();
+        assert!(log.is_due(false), "until it is there");
+        log.there_is_one();
+        assert_eq!(log.bytes, LIMIT / 2, "what came meanwhile is not in it");
+        log.there_is_one();
+        assert_eq!(log.bytes, 0, "the leader sent one");
+        assert!(Unsnapshotted::new(LIMIT, 7 * LIMIT).is_due(false));
+    }
+
+    #[test]
+    fn who_is_behind_puts_it_off_but_not_for_ever() {
+        let mut log = Unsnapshotted::new(LIMIT, 7 * LIMIT);
+        assert!(!log.is_due(true));
+        log.bytes += LIMIT - 1;
+        assert!(!log.is_due(true));
+        log.bytes += 1;
+        assert!(log.is_due(true));
     }
 }
