@@ -100,12 +100,12 @@ impl CatchUp {
 /// How long after a snapshot another one for the same follower means that the first came too late.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How long one works on a snapshot with rests, of these, if work on the one before it for the same follower was done at this time. Who needs another so soon
-/// was too late for the log behind that one: now there is no time for rests.
-pub(in crate::raft) fn resting(before: Option<Instant>, at_most: Duration) -> Duration {
+/// How long one works on a snapshot with long rests, of these, if work on the one before it for the same follower was done at this time. Who needs another so
+/// soon was too late for the log behind that one: now there is no time for rests.
+pub(in crate::raft) fn resting(before: Option<Instant>, long_for: Duration) -> Duration {
     match before {
         Some(before) if before.elapsed() < SOON => Duration::ZERO,
-        Some(_) | None => at_most,
+        Some(_) | None => long_for,
     }
 }
 

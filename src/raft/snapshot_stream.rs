@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::storage::Snapshot as RaftSnapshot;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::raft::catch_up::{Sending, resting};
 use crate::raft::config::Raft;
@@ -24,7 +24,7 @@ use crate::store::disk::OpenFile;
 use crate::store::rests::Rests;
 use crate::store::snapshot::{Received, Snapshot, Snapshots};
 use crate::types::ids::Vote;
-use crate::types::limits::{CHECK_RESTING_MAX, SNAPSHOT_CHUNK_BYTES};
+use crate::types::limits::{INSTALL_LONG_RESTS, SNAPSHOT_CHUNK_BYTES};
 use crate::types::log::StoredMembership;
 use crate::types::peer::{SnapshotHeader, SnapshotReply};
 
@@ -88,7 +88,7 @@ impl Receiving {
     ) -> io::Result<()> {
         let reply: SnapshotReply = match self.last.try_lock() {
             Ok(mut last) => {
-                let resting = resting(*last, CHECK_RESTING_MAX);
+                let resting = resting(*last, INSTALL_LONG_RESTS);
                 let installed = self.install(raft, &mut receiver, resting).await;
                 if installed.is_ok() {
                     *last = Some(Instant::now());
@@ -159,8 +159,14 @@ async fn write(
     resting: Duration,
 ) -> io::Result<Received> {
     let mut incoming = on_disk(move || snapshots.receive(bytes)).await?;
+    // Meanwhile chunks queue up, and the leader waits.
+    let mut rests = Rests::when_short(resting);
     while let Some(chunk) = chunks.recv().await {
+        rests.rested(); // To wait for a chunk is not work.
         incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
+        if let Some(rest) = rests.due() {
+            sleep(rest).await;
+        }
     }
     on_disk(move || incoming.finish(Rests::when_short(resting))).await
 }

@@ -17,7 +17,7 @@ use crate::rpc::{Caller, Dialer};
 use crate::store::rests::Rests;
 use crate::types::deadline::Deadline;
 use crate::types::host;
-use crate::types::limits::START_RESTING_MAX;
+use crate::types::limits::START_LONG_RESTS;
 use crate::types::peer::{Identity, Reply, Request};
 
 /// How often the others are asked whether somebody leads.
@@ -43,7 +43,7 @@ pub(in crate::raft) fn rests(dialer: &Dialer, options: &ReplicaOptions) -> Rests
         }
     };
     drop(tokio::spawn(keep_asking(is_led, Asking(Arc::downgrade(&led)))));
-    Rests::when_short(START_RESTING_MAX).only_while(led)
+    Rests::when_short(START_LONG_RESTS).only_while(led)
 }
 
 /// An error if it can't be said that the group does without the replica at this URL, with this `--quorum`.

@@ -29,9 +29,7 @@ use crate::types::command::{Action, Outcome};
 use crate::types::host;
 #[cfg(test)]
 use crate::types::ids::LogId;
-use crate::types::limits::{
-    EXPIRIES_MAX, FREE_RESTING_MAX, SNAPSHOT_CHUNK_BYTES, SPAN_DELETES_MAX,
-};
+use crate::types::limits::{EXPIRIES_MAX, FREE_LONG_RESTS, SNAPSHOT_CHUNK_BYTES, SPAN_DELETES_MAX};
 use crate::types::log::{Entry, Payload};
 
 type SnapshotOf = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
@@ -217,7 +215,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if host::is_simulated() {
             drop(old);
         } else {
-            let free = move || old.free(Rests::when_short(FREE_RESTING_MAX));
+            let free = move || old.free(Rests::when_short(FREE_LONG_RESTS));
             drop(tokio::spawn(in_background(free)));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! When work that nobody waits for makes room for work that clients wait for.
 //!
 //! Priorities of threads don't do it: with a low one, others still wait for a time slice now and then, and with the lowest it may never get
-//! on. So it works for a fraction of such a slice, rests for a few times as long, and after some seconds goes on without rests.
+//! on. So it works for a fraction of such a slice and rests for a few times as long; after some seconds, when it is to get on, for as long.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,12 +22,12 @@ const WAITING: u32 = 10;
 
 /// When one piece of work rests.
 ///
-/// Clones stop resting at the same time.
+/// Clones begin with short rests at the same time.
 #[derive(Clone, Debug)]
 pub struct Rests {
     began: Instant,
-    /// So long after that there are no more.
-    at_most: Duration,
+    /// So long after that they are short.
+    long_for: Duration,
     working_since: Instant,
     /// Whether processors are short, for who rests only then.
     short: Option<Shortage>,
@@ -41,18 +41,18 @@ impl Rests {
         Self::always(Duration::ZERO)
     }
 
-    /// Rests in the next `at_most`, whoever else works.
-    pub fn always(at_most: Duration) -> Self {
+    /// Has long rests in the next `long_for`, whoever else works, and short ones then; none at all if that is zero.
+    pub fn always(long_for: Duration) -> Self {
         let now = host::now();
         // What is simulated has no other thread to let go first.
-        let at_most = if host::is_simulated() { Duration::ZERO } else { at_most };
-        Self { began: now, at_most, working_since: now, short: None, allowed: None }
+        let long_for = if host::is_simulated() { Duration::ZERO } else { long_for };
+        Self { began: now, long_for, working_since: now, short: None, allowed: None }
     }
 
-    /// Rests in the next `at_most` while this thread has to wait for processors, so that others wait for it. Where the system doesn't tell, it
-    /// never does.
-    pub fn when_short(at_most: Duration) -> Self {
-        Self { short: Some(Shortage::default()), ..Self::always(at_most) }
+    /// The same, but only while this thread has to wait for processors, so that others wait for it. Where the system doesn't tell, it
+    /// never rests.
+    pub fn when_short(long_for: Duration) -> Self {
+        Self { short: Some(Shortage::default()), ..Self::always(long_for) }
     }
 
     /// The same, which rests only while `allowed` is true.
@@ -76,9 +76,8 @@ impl Rests {
     }
 
     fn due_at(&mut self, now: Instant) -> Option<Duration> {
-        let left = self.at_most.checked_sub(now.saturating_duration_since(self.began))?;
         let worked = now.saturating_duration_since(self.working_since);
-        if worked < WORK_MIN {
+        if worked < WORK_MIN || self.long_for.is_zero() {
             return None;
         }
         let allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.load(Ordering::Relaxed));
@@ -87,7 +86,8 @@ impl Rests {
             self.working_since = now;
             return None;
         }
-        Some(rest_after(worked).min(left)).filter(|rest| !rest.is_zero())
+        let are_long = now.saturating_duration_since(self.began) < self.long_for;
+        Some(if are_long { rest_after(worked) } else { worked.min(REST_MAX) })
     }
 
     /// The rest is over.
@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn who_works_rests_for_longer_than_that_but_not_for_ever() {
+    fn who_works_rests_for_longer_than_that_and_later_for_as_long() {
         let rests = Rests::always(FOR_LONG);
         assert_eq!(due(rests.clone(), WORK_MIN / 2, MS), None, "not yet");
         assert_eq!(due(rests.clone(), 2 * MS, MS), Some(2 * MS * REST));
         assert_eq!(due(rests.clone(), 900 * MS, MS), Some(REST_MAX), "held up is not work");
-        assert_eq!(due(rests.clone(), 2 * MS, FOR_LONG + MS), None, "it is not to take for ever");
-        assert_eq!(due(rests, 900 * MS, FOR_LONG * 998 / 1000), Some(20 * MS));
+        assert_eq!(due(rests.clone(), 2 * MS, FOR_LONG + MS), Some(2 * MS), "it is to get on");
+        assert_eq!(due(rests, 900 * MS, FOR_LONG + MS), Some(REST_MAX));
         assert_eq!(due(Rests::none(), 900 * MS, Duration::ZERO), None);
     }
 

@@ -129,15 +129,15 @@ pub const SNAPSHOT_SYNC_BYTES: u64 = 1024 * 1024;
 pub const REST: u32 = 3;
 /// The longest single rest: work that was held up is not work.
 pub const REST_MAX: Duration = Duration::from_millis(50);
-/// How long after its beginning the writer of a snapshot still rests: meanwhile the log grows.
-pub const SNAPSHOT_RESTING_MAX: Duration = Duration::from_secs(10);
-/// How long after its beginning a start still rests, while others serve the group's clients: meanwhile a second failure may stop the group.
-pub const START_RESTING_MAX: Duration = Duration::from_secs(5);
-/// How long who frees the state that a snapshot has replaced still rests: meanwhile both take memory.
-pub const FREE_RESTING_MAX: Duration = Duration::from_secs(5);
-/// How long the check of a snapshot from the leader still rests: meanwhile a second failure may stop the group.
-pub const CHECK_RESTING_MAX: Duration = Duration::from_secs(5);
-/// How long a leader still rests for one snapshot that it sends, and for entries to one follower that is far behind.
+/// How long after its beginning the writer of a snapshot rests for so long, and no longer than it works after that: meanwhile the log grows.
+pub const SNAPSHOT_LONG_RESTS: Duration = Duration::from_secs(10);
+/// The same for a start, while others serve the group's clients: meanwhile a second failure may stop the group.
+pub const START_LONG_RESTS: Duration = Duration::from_secs(5);
+/// The same for who frees the state that a snapshot has replaced: meanwhile both take memory.
+pub const FREE_LONG_RESTS: Duration = Duration::from_secs(5);
+/// The same for who receives a snapshot from the leader, and for its check: meanwhile a second failure may stop the group.
+pub const INSTALL_LONG_RESTS: Duration = Duration::from_secs(5);
+/// The same for a leader and one snapshot that it sends; for entries to one follower that is far behind, it does not rest at all after that.
 pub const CATCH_UP_RESTING_MAX: Duration = Duration::from_secs(10);
 /// While a leader rests between pieces of one snapshot, one entry in so many that it keeps behind a snapshot may come, at most: those
 /// behind this one must still be in the log when it has arrived.

@@ -11,7 +11,7 @@ use crate::store::snapshot::format::{
 };
 use crate::store::state::State;
 use crate::types::codec;
-use crate::types::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_RESTING_MAX, SNAPSHOT_SYNC_BYTES};
+use crate::types::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_LONG_RESTS, SNAPSHOT_SYNC_BYTES};
 
 /// Writes all of `state` to `out`. The caller syncs.
 pub(super) fn write_state(state: &State, codec: Codec, out: impl Write) -> io::Result<()> {
@@ -82,7 +82,7 @@ impl Paced {
 
     /// One whose writer rests between pieces.
     pub(super) fn with_rests(file: OpenFile) -> Self {
-        Self { rests: Rests::always(SNAPSHOT_RESTING_MAX), ..Self::new(file) }
+        Self { rests: Rests::always(SNAPSHOT_LONG_RESTS), ..Self::new(file) }
     }
 
     /// The file, with everything in it on disk.
