@@ -2,7 +2,8 @@
 //!
 //! That follower's work and the leader's for it are a burst on processors and disks that clients wait for, too. So the leader rests in between, as long as
 //! others write: if nobody does, there is nobody to make room for, or the group can't commit without this follower. And only while
-//! it gains on those writes, as far as a message or two tell, and for some seconds: a follower that can catch up must.
+//! it gains on those writes, as far as a message or two tell, and for some seconds; then it rests shortly while it sends a snapshot, and no more while it sends
+//! entries: a follower that can catch up must.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -100,8 +101,8 @@ impl CatchUp {
 /// How long after a snapshot another one for the same follower means that the first came too late.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How long one works on a snapshot with long rests, of these, if work on the one before it for the same follower was done at this time. Who needs another so
-/// soon was too late for the log behind that one: now there is no time for rests.
+/// How long one works on a snapshot with long rests, of these, if work on the one before it for the same follower was begun or done at this time. Who needs
+/// another so soon was too late for the log behind that one: now there is no time for rests.
 pub(in crate::raft) fn resting(before: Option<Instant>, long_for: Duration) -> Duration {
     match before {
         Some(before) if before.elapsed() < SOON => Duration::ZERO,

@@ -41,7 +41,9 @@ pub(in crate::raft) async fn run(replica: Replica) {
             log.there_is_one();
         }
         // Again and again until there is one: openraft starts none while it is busy with another, and does not say so.
-        if log.is_due(is_behind(&replica)) && applied > before && applied >= recovered {
+        let may_wait =
+            replica.wal().bytes() <= bytes_max && is_behind(replica.leads(), replica.lag_ms());
+        if log.is_due(may_wait) && applied > before && applied >= recovered {
             tracing::debug!(bytes = log.bytes, "a snapshot is due");
             if replica.raft().trigger().snapshot().await.is_err() {
                 return;
@@ -54,9 +56,9 @@ pub(in crate::raft) async fn run(replica: Replica) {
     }
 }
 
-/// Whether the leader may have much that this replica lacks, and send a snapshot. It may seem so for long where clocks differ.
-fn is_behind(replica: &Replica) -> bool {
-    replica.lag_ms().is_none_or(|lag_ms| lag_ms > BEHIND_MS)
+/// Whether another, who leads, may have much that this replica lacks, and send a snapshot. It may seem so for long where clocks differ.
+fn is_behind(leads: bool, lag_ms: Option<u64>) -> bool {
+    !leads && lag_ms.is_none_or(|lag_ms| lag_ms > BEHIND_MS)
 }
 
 /// The log since the newest snapshot.
@@ -76,10 +78,10 @@ impl Unsnapshotted {
         Self { limit, bytes: bytes.min(limit), covered: None, due: earlier(limit) }
     }
 
-    /// Whether a snapshot is due. Who is behind puts it off for a while: it would be work for nothing if one came from the leader, at a time when he
-    /// has enough to do.
-    fn is_due(&self, is_behind: bool) -> bool {
-        self.bytes >= if is_behind { self.limit.saturating_mul(2) } else { self.due }
+    /// Whether a snapshot is due. One that may wait is put off until there is as much again: it would be work for nothing if one came from the
+    /// leader, at a time when this replica has enough to do.
+    fn is_due(&self, may_wait: bool) -> bool {
+        self.bytes >= self.due.saturating_add(if may_wait { self.limit } else { 0 })
     }
 
     /// One is begun, unless it was already.
@@ -142,9 +144,17 @@ mod tests {
     fn who_is_behind_puts_it_off_but_not_for_ever() {
         let mut log = Unsnapshotted::new(LIMIT, 7 * LIMIT);
         assert!(!log.is_due(true));
-        log.bytes += LIMIT - 1;
+        log.bytes = log.due + LIMIT - 1;
         assert!(!log.is_due(true));
         log.bytes += 1;
         assert!(log.is_due(true));
+    }
+
+    #[test]
+    fn who_leads_is_not_behind() {
+        let newer = BEHIND_MS + 1;
+        assert!(is_behind(false, Some(newer)) && is_behind(false, None));
+        assert!(!is_behind(false, Some(BEHIND_MS)));
+        assert!(!is_behind(true, Some(newer)) && !is_behind(true, None));
     }
 }

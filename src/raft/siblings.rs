@@ -16,8 +16,6 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::rpc::gather;
-use crate::store::rests::Shortage;
-use crate::types::host;
 
 /// So few are never waited for.
 const FEW: usize = 8;
@@ -25,16 +23,6 @@ const FEW: usize = 8;
 pub(in crate::raft) const WAIT_MAX: Duration = Duration::from_millis(3);
 /// For so many batches after a wait that was in vain, those under way are not waited for.
 const VAIN_BATCHES: u32 = 64;
-
-/// Says whether processors are short, to who asks it again and again.
-pub(in crate::raft) fn shortage() -> impl FnMut() -> bool {
-    let (mut shortage, mut asked) = (Shortage::default(), host::now());
-    move || {
-        let now = host::now();
-        let before = std::mem::replace(&mut asked, now);
-        shortage.is_there_after(now.saturating_duration_since(before))
-    }
-}
 
 /// How many there were lately.
 #[derive(Default)]
@@ -190,6 +178,24 @@ mod tests {
         drop(third);
         let (fourth, waited) = clients.batch(1, 10, MS, true).await;
         assert_eq!((fourth.len(), waited), (1, Duration::ZERO), "they are too few");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_serves_one_batch_after_the_other_waits_for_those_he_has_served() {
+        let mut clients = Clients::new();
+        let mut batch = async |begin, there_are| {
+            let (batch, waited) = clients.batch(begin, 0, MS, true).await;
+            drop(batch);
+            clients.siblings.there_are(there_are);
+            waited
+        };
+        assert_eq!(batch(20, 64).await, Duration::ZERO);
+        assert_eq!(batch(20, 64).await, WAIT_MAX, "there were 64");
+        assert_eq!(
+            batch(20, 64).await,
+            Duration::ZERO,
+            "it was in vain, so only those in a batch count"
+        );
     }
 
     #[tokio::test(start_paused = true)]

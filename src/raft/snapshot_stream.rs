@@ -21,7 +21,7 @@ use crate::raft::wire;
 use crate::rpc::{FrameReceiver, FrameSender};
 use crate::store::blocking::blocking;
 use crate::store::disk::OpenFile;
-use crate::store::rests::Rests;
+use crate::store::rests::{Rests, shortage};
 use crate::store::snapshot::{Received, Snapshot, Snapshots};
 use crate::types::ids::Vote;
 use crate::types::limits::{INSTALL_LONG_RESTS, SNAPSHOT_CHUNK_BYTES};
@@ -31,7 +31,7 @@ use crate::types::peer::{SnapshotHeader, SnapshotReply};
 /// The most chunks that wait for the disk.
 const CHUNKS_QUEUED_MAX: usize = 8;
 /// How many times longer than a chunk the receiver may take to check and install a whole file.
-const INSTALL_STALLS_MAX: u32 = 30;
+const INSTALL_STALLS_MAX: u32 = 60;
 
 /// Sends `snapshot` and waits until it is installed. Returns the receiver's vote.
 pub(in crate::raft) async fn send(
@@ -160,11 +160,13 @@ async fn write(
 ) -> io::Result<Received> {
     let mut incoming = on_disk(move || snapshots.receive(bytes)).await?;
     // Meanwhile chunks queue up, and the leader waits.
-    let mut rests = Rests::when_short(resting);
+    let mut rests = Rests::always(resting);
+    // By this thread: who writes is another each time.
+    let mut is_short = shortage();
     while let Some(chunk) = chunks.recv().await {
         rests.rested(); // To wait for a chunk is not work.
         incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
-        if let Some(rest) = rests.due() {
+        if let Some(rest) = rests.due().filter(|_| is_short()) {
             sleep(rest).await;
         }
     }

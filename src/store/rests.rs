@@ -101,9 +101,19 @@ pub fn rest_after(worked: Duration) -> Duration {
     worked.saturating_mul(REST).min(REST_MAX)
 }
 
+/// Says whether processors are short, to who asks it again and again: the thread that asks has waited for one for a tenth of the last 5 ms or more.
+pub fn shortage() -> impl FnMut() -> bool {
+    let (mut shortage, mut asked) = (Shortage::default(), host::now());
+    move || {
+        let now = host::now();
+        let before = std::mem::replace(&mut asked, now);
+        shortage.is_there_after(now.saturating_duration_since(before))
+    }
+}
+
 /// Whether a thread that works has to wait for a processor. Where the system doesn't tell, there is no shortage.
 #[derive(Clone, Debug, Default)]
-pub struct Shortage {
+struct Shortage {
     is_there: bool,
     /// Work since the last look.
     worked: Duration,
@@ -112,7 +122,7 @@ pub struct Shortage {
 
 impl Shortage {
     /// Whether there is one, after the thread has worked for so long since it was asked before.
-    pub fn is_there_after(&mut self, worked: Duration) -> bool {
+    fn is_there_after(&mut self, worked: Duration) -> bool {
         // What is simulated must not depend on the machine.
         if host::is_simulated() {
             return false;

@@ -135,7 +135,7 @@ pub const SNAPSHOT_LONG_RESTS: Duration = Duration::from_secs(10);
 pub const START_LONG_RESTS: Duration = Duration::from_secs(5);
 /// The same for who frees the state that a snapshot has replaced: meanwhile both take memory.
 pub const FREE_LONG_RESTS: Duration = Duration::from_secs(5);
-/// The same for who receives a snapshot from the leader, and for its check: meanwhile a second failure may stop the group.
+/// The same for who receives a snapshot from the leader, and again for its check: meanwhile a second failure may stop the group.
 pub const INSTALL_LONG_RESTS: Duration = Duration::from_secs(5);
 /// The same for a leader and one snapshot that it sends; for entries to one follower that is far behind, it does not rest at all after that.
 pub const CATCH_UP_RESTING_MAX: Duration = Duration::from_secs(10);

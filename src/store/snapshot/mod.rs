@@ -194,7 +194,7 @@ impl Snapshots {
         self.write_paced(state, Paced::new)
     }
 
-    /// As [`Snapshots::write`], with rests in between, for some seconds: for one that nobody is in a hurry for, so that whoever serves clients
+    /// As [`Snapshots::write`], with rests in between, which are shorter after some seconds: for one that nobody is in a hurry for, so that whoever serves clients
     /// meanwhile has the processor.
     pub fn write_at_leisure(&self, state: &State) -> Result<Snapshot, SnapshotError> {
         self.write_paced(state, Paced::with_rests)
