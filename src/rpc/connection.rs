@@ -161,6 +161,8 @@ impl fmt::Debug for FrameWriter {
 /// Who empties a queue is woken by the first that is put in, and runs before whoever is about to put in the next: each
 /// frame would go out in a write of its own, and writes to sockets are most of what a small request costs. There is no timer
 /// in it: with nothing else to do it goes on at once.
+///
+/// Whatever else wakes the task meanwhile ends a yield before the others have run. So it should have little else to wait for.
 pub(crate) async fn gather(queued: impl Fn() -> usize) {
     let mut before = queued();
     for _ in 0..GATHER_MAX {

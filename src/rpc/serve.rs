@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
 use crate::rpc::Service;
@@ -100,9 +101,10 @@ async fn serve_calls<S: Service>(
     let (answers, outgoing) = mpsc::channel(CALLS_IN_FLIGHT_MAX);
     let pulse = Pulse::default();
     let calls = Calls { from, service, answers, running: JoinSet::new(), bytes: 0, next_id: 0 };
-    let serving = async {
-        tokio::try_join!(take(&mut reader, calls, &pulse, shutdown), write(writer, outgoing))
-    };
+    // In a task of its own, since each call that ends wakes this one: see `connection::gather`.
+    let writing = AbortOnDropHandle::new(tokio::spawn(write(writer, outgoing)));
+    let written = async { writing.await.map_err(io::Error::other)? };
+    let serving = async { tokio::try_join!(take(&mut reader, calls, &pulse, shutdown), written) };
     tokio::select! {
         biased;
         served = serving => served.map(|_| ())?,
@@ -135,7 +137,12 @@ async fn take<S: Service>(
         tokio::select! {
             biased;
             () = &mut stopping => break,
-            Some(ended) = calls.running.join_next() => calls.ended(ended)?,
+            Some(ended) = calls.running.join_next() => {
+                calls.ended(ended)?;
+                while let Some(ended) = calls.running.try_join_next() {
+                    calls.ended(ended)?;
+                }
+            }
             read = reader.fill(), if has_room => match read? {
                 0 => return Err(io::Error::other("closed by the other side")),
                 _ => pulse.heard(),

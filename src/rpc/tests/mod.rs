@@ -2,6 +2,7 @@
 //! and streams do as they are told.
 
 mod calls;
+mod gathering;
 mod lost;
 mod proxy;
 mod rules;
