@@ -264,7 +264,7 @@ pub const WAL_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most batches that one look into the WAL's index takes.
 pub const WAL_LOOKUP_BATCHES_MAX: usize = 1024;
 /// The most segments that are kept for reuse when the log was purged.
-pub const WAL_SPARES_MAX: usize = 2;
+pub const WAL_SPARES_MAX: usize = 1;
 /// A fresh segment is filled with zeros in steps of this many bytes, each synced: the writer's own
 /// syncs never wait behind more.
 pub const WAL_FILL_STEP_BYTES: usize = 256 * 1024;

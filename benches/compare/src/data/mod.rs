@@ -84,7 +84,7 @@ pub(crate) struct Findings {
     stored: Vec<Stored>,
     restarts: Vec<Restart>,
     packed: Vec<Packed>,
-    /// A replica's files from one snapshot to the next, all keys written again and again.
+    /// A replica's files over several snapshots, all keys written again and again.
     taken: Vec<Taken>,
     /// Puts per second in the windows.
     rate: Option<u64>,

@@ -1,9 +1,9 @@
 //! How large a snapshot is, against the bytes of the keys and values in it, and what writing it costs; and what snapshot and
-//! log take of the disk together, from one snapshot to the next.
+//! log take of the disk together, over several snapshots.
 //!
 //! The log grows until the next snapshot, and while that is written there are two: one look says little. So a replica's
 //! files are looked at again and again while puts go on, all of them of keys that are there, from one snapshot of all replicas
-//! to the next.
+//! to the next, several times: after how much log a snapshot comes is random, and the log takes whole segments.
 
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ impl Packed {
     }
 }
 
+/// How many snapshots of all replicas they are looked at for.
+const CYCLES: u32 = 3;
 /// How often files are looked at.
 const OFTEN: Duration = Duration::from_millis(100);
 
@@ -104,14 +106,14 @@ pub(super) async fn run(
         ))?;
         found.packed.push(packed);
         if values == plan.text() {
-            found.taken = cycle(&mut cluster, plan, stop).await?;
+            found.taken = cycles(&mut cluster, plan, stop).await?;
         }
     }
     Ok(())
 }
 
-/// Looks at the files of one replica from one snapshot to the next.
-async fn cycle(
+/// Looks at the files of one replica from one snapshot to the next, [`CYCLES`] times.
+async fn cycles(
     cluster: &mut Cluster,
     plan: &DataPlan,
     stop: &CancellationToken,
@@ -131,11 +133,17 @@ async fn cycle(
         anyhow::Ok(taken)
     };
     let writing = async {
-        let next = cluster.provoke(Far::Done, &plan.settings, stop).await;
+        let written = async {
+            for _ in 0..CYCLES {
+                cluster.provoke(Far::Done, &plan.settings, stop).await?;
+            }
+            anyhow::Ok(())
+        };
+        let written = written.await;
         over.cancel();
-        next
+        written
     };
-    let (taken, next) = tokio::join!(looking, writing);
-    next?;
+    let (taken, written) = tokio::join!(looking, writing);
+    written?;
     taken
 }

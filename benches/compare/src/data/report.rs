@@ -102,7 +102,7 @@ impl Findings {
             packed.find(|one| one.values == Values::Json && one.codec == codec)
         };
         Figures {
-            // What it takes from one snapshot to the next says more than where it was when all keys were there.
+            // What it takes over several snapshots says more than where it was when all keys were there.
             disk_bytes_per_key: self.taken(|one| one.bytes).or(of_member.disk_bytes_per_key),
             lz4_percent: json("lz4").map(super::packing::Packed::percent),
             zstd_percent: json("zstd").map(super::packing::Packed::percent),
@@ -259,7 +259,7 @@ impl Findings {
         if self.taken.is_empty() {
             return;
         }
-        text.push_str("\n## Disk, of one replica, from one snapshot to the next\n\n");
+        text.push_str("\n## Disk, of one replica, over several snapshots\n\n");
         text.push_str("| files | bytes per key, median | lowest | highest |\n|---|--:|--:|--:|\n");
         let kinds: [(&str, Of); 3] = [
             ("snapshot", |one| one.snapshot_bytes),
