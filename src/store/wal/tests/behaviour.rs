@@ -251,9 +251,13 @@ async fn a_reused_segment_holds_no_ghosts() {
     // One that is taken away at this moment has none.
     let read = |path: &PathBuf| fs::read(path).unwrap_or_default();
     let is_reused = || segments(dir.path()).iter().any(|path| ghost(&read(path)));
-    while is_reused() {
-        tokio::time::sleep(Duration::from_millis(1)).await; // Those that were purged are still there.
-    }
+    let taken_away = async {
+        while is_reused() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), taken_away).await;
+    in_time.expect("what was purged is taken away");
     let mut end = 40;
     while !is_reused() {
         assert!(end < 60, "nothing was reused, this test tests nothing");
