@@ -1,27 +1,17 @@
-//! The HTTP API as the engine sees it: one kept connection for each client, with as little between it and the
-//! socket as hyper allows.
+//! The HTTP API as the engine sees it: one kept connection for each client ([`Http1`]).
 //!
-//! The connection is driven by whoever waits for an answer on it, in the same task: nothing is handed from one
-//! task to another. Answers are read to their end and thrown away; the status decides. Proxies of the
-//! environment are not used: they would be measured, too.
+//! Answers are read to their end and thrown away; the status decides. Proxies of the environment are not used: they
+//! would be measured, too.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::http::uri::{PathAndQuery, Uri};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 
 use crate::bench::connection::{Connect, Connection, Failure, Operation, Outcome};
+use crate::bench::http1::{Answer, Http1, Request};
 use crate::types::http::{CONTENT_JSON, CONTENT_TEXT, ErrorBody, PATH_BATCH, PATH_KV};
 use crate::types::kv::Consistency;
 use crate::types::limits::REQUEST_TIMEOUT_DEFAULT;
@@ -44,7 +34,6 @@ pub struct HttpConnect {
 struct Server {
     /// As in the URL: `host:port`.
     place: String,
-    host: HeaderValue,
     /// What stands behind the key when it is read, and when it is written.
     read_suffix: String,
     write_suffix: String,
@@ -66,9 +55,8 @@ impl HttpConnect {
         let server = |url: &String| {
             let url = base_url(url)?;
             let place = url.trim_start_matches("http://").to_owned();
-            let host = HeaderValue::from_str(&place).map_err(|_| UrlError::Host(url.clone()))?;
             let (read_suffix, write_suffix) = (read_suffix.clone(), write_suffix.clone());
-            Ok(Arc::new(Server { place, host, read_suffix, write_suffix }))
+            Ok(Arc::new(Server { place, read_suffix, write_suffix }))
         };
         Ok(Self { servers: urls.iter().map(server).collect::<Result<_, UrlError>>()? })
     }
@@ -81,39 +69,23 @@ impl Connect for HttpConnect {
         let nobody = || Failure::Broken("no URL was given".into());
         let at = client.checked_rem(self.servers.len()).ok_or_else(nobody)?;
         let server = Arc::clone(&self.servers[at]);
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::Broken(format!("http://{}: {error}", server.place))
-        };
-        let stream = TcpStream::connect(&server.place).await.map_err(|error| failed(&error))?;
-        stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let opened = handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = opened.map_err(|error| failed(&error))?;
-        let driver: Driver = Box::pin(async move { drop(driver.await) });
-        Ok(HttpConnection { sender, driver: Some(driver), server })
+        let http = Http1::open(&server.place).await?;
+        Ok(HttpConnection { http, path: String::new(), server })
     }
 }
-
-/// Moves bytes between the socket and the requests; done when the connection is closed. Why it was is told to
-/// the request that was under way.
-type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An open connection to one server.
+#[derive(Debug)]
 pub struct HttpConnection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Option<Driver>,
+    http: Http1,
+    /// Of the last request; its room is used again.
+    path: String,
     server: Arc<Server>,
-}
-
-impl std::fmt::Debug for HttpConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpConnection").field("server", &self.server.place).finish_non_exhaustive()
-    }
 }
 
 impl Connection for HttpConnection {
     async fn run(&mut self, operation: &Operation) -> Result<Outcome, Failure> {
-        let request = self.server.request(operation)?;
-        let (status, body) = self.answer(request, false).await?;
+        let Answer { status, body } = self.ask(operation).await?;
         match (operation, status) {
             (_, StatusCode::OK) => Ok(Outcome::Done),
             (Operation::Read { .. }, StatusCode::NOT_FOUND) => Ok(Outcome::NotFound),
@@ -127,8 +99,13 @@ impl Connection for HttpConnection {
             let (key, value) = (key.clone(), value.clone());
             return self.run(&Operation::Update { key, value }).await.map(|_| ());
         }
-        let request = self.server.batch(items)?;
-        let (status, body) = self.answer(request, true).await?;
+        let body = batch(items)?;
+        let request = Request {
+            method: "POST",
+            path: PATH_BATCH,
+            body: Some((CONTENT_JSON, body.as_bytes())),
+        };
+        let Answer { status, body } = self.http.ask(&request, |_| BATCH_ANSWER_BYTES_MAX).await?;
         if status != StatusCode::OK {
             return Err(refusal(status, &body));
         }
@@ -156,57 +133,25 @@ struct BatchResult {
 }
 
 impl HttpConnection {
-    /// Sends a request and reads its answer to the end. The body comes back if it is wanted, and the beginning of it if it may say why
-    /// something was refused.
-    async fn answer(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        body_wanted: bool,
-    ) -> Result<(StatusCode, Vec<u8>), Failure> {
-        let Self { sender, driver, server } = self;
-        let exchange = async {
-            sender.ready().await?;
-            let response = sender.send_request(request).await?;
-            read(response, body_wanted).await
+    /// Sends an operation. Of its answer the beginning is kept if it may say why something was refused.
+    async fn ask(&mut self, operation: &Operation) -> Result<Answer, Failure> {
+        let Self { http, path, server } = self;
+        let request = match operation {
+            Operation::Read { key } => {
+                write_path(path, key, &server.read_suffix);
+                Request { method: "GET", path, body: None }
+            }
+            Operation::Update { key, value } => {
+                write_path(path, key, &server.write_suffix);
+                Request { method: "PUT", path, body: Some((CONTENT_TEXT, value)) }
+            }
         };
-        let answered = driven(driver, exchange).await;
-        answered.map_err(|error| Failure::Broken(format!("http://{}: {error}", server.place)))
+        let kept_max = |status| match status {
+            StatusCode::OK | StatusCode::NOT_FOUND => 0,
+            _ => REFUSAL_BYTES_MAX,
+        };
+        http.ask(&request, kept_max).await
     }
-}
-
-async fn read(
-    response: Response<Incoming>,
-    body_wanted: bool,
-) -> hyper::Result<(StatusCode, Vec<u8>)> {
-    let status = response.status();
-    let kept_max = match status {
-        _ if body_wanted => BATCH_ANSWER_BYTES_MAX,
-        StatusCode::OK | StatusCode::NOT_FOUND => 0,
-        _ => REFUSAL_BYTES_MAX,
-    };
-    let (mut body, mut kept) = (response.into_body(), Vec::new());
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            kept.extend_from_slice(&data[..data.len().min(kept_max - kept.len())]);
-        }
-    }
-    Ok((status, kept))
-}
-
-/// Waits for `work`, and drives the connection meanwhile.
-async fn driven<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        // The answer first: it may have come with the last look at the socket.
-        if let std::task::Poll::Ready(done) = work.as_mut().poll(context) {
-            return std::task::Poll::Ready(done);
-        }
-        if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(context).is_ready()) {
-            *driver = None;
-        }
-        work.as_mut().poll(context)
-    })
-    .await
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failure {
@@ -215,55 +160,21 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     Failure::Refused { status: status.as_u16(), text: format!("{}: {said}", status.as_u16()) }
 }
 
-impl Server {
-    fn request(&self, operation: &Operation) -> Result<Request<Full<Bytes>>, Failure> {
-        match operation {
-            Operation::Read { key } => {
-                self.to(Method::GET, &path_of(key, &self.read_suffix), Bytes::new(), None)
-            }
-            Operation::Update { key, value } => {
-                let path = path_of(key, &self.write_suffix);
-                self.to(Method::PUT, &path, value.clone(), Some(CONTENT_TEXT))
-            }
-        }
+/// Puts of all `items` in one request.
+fn batch(items: &[(String, Bytes)]) -> Result<String, Failure> {
+    let mut ops = Vec::with_capacity(items.len());
+    for (key, value) in items {
+        let text = |error| Failure::Broken(format!("a value is no text: {error}"));
+        let value = std::str::from_utf8(value).map_err(text)?;
+        ops.push(serde_json::json!({"op": "put", "key": key, "value": value}));
     }
-
-    /// Puts of all `items` in one request.
-    fn batch(&self, items: &[(String, Bytes)]) -> Result<Request<Full<Bytes>>, Failure> {
-        let mut ops = Vec::with_capacity(items.len());
-        for (key, value) in items {
-            let text = |error| Failure::Broken(format!("a value is no text: {error}"));
-            let value = std::str::from_utf8(value).map_err(text)?;
-            ops.push(serde_json::json!({"op": "put", "key": key, "value": value}));
-        }
-        let body = serde_json::json!({ "ops": ops }).to_string();
-        self.to(Method::POST, PATH_BATCH, body.into(), Some(CONTENT_JSON))
-    }
-
-    fn to(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        content: Option<&'static str>,
-    ) -> Result<Request<Full<Bytes>>, Failure> {
-        let path = PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(path.as_bytes()));
-        let path = path.map_err(|error| Failure::Broken(error.to_string()))?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(path);
-        request.headers_mut().insert(HOST, self.host.clone());
-        if let Some(content) = content {
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));
-        }
-        Ok(request)
-    }
+    Ok(serde_json::json!({ "ops": ops }).to_string())
 }
 
-/// The path of a key with its bytes as they must be in a query.
-fn path_of(key: &str, suffix: &str) -> String {
+/// Writes the path of a key, with its bytes as they must be in a query.
+fn write_path(path: &mut String, key: &str, suffix: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut path = String::with_capacity(PATH_KV.len() + 5 + key.len() + suffix.len());
+    path.clear();
     path.push_str(PATH_KV);
     path.push_str("?key=");
     for byte in key.bytes() {
@@ -275,7 +186,6 @@ fn path_of(key: &str, suffix: &str) -> String {
         }
     }
     path.push_str(suffix);
-    path
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@
 mod clients;
 mod connection;
 mod http;
+mod http1;
 mod keys;
 mod progress;
 mod report;
@@ -62,6 +63,7 @@ mod tests;
 
 pub use connection::{Connect, Connection, Failure, Operation, Outcome};
 pub use http::{HttpConnect, HttpConnection};
+pub use http1::{Answer, Http1, Request};
 pub use progress::Progress;
 pub use report::{Measured, OperationReport, RunReport};
 pub use run::{BenchError, load, measure, probe};

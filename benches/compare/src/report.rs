@@ -75,8 +75,8 @@ impl<'a> Results<'a> {
                 let rows: Vec<&Row> = self.medians.iter().filter(of_case).collect();
                 let plural = if clients == 1 { "client" } else { "clients" };
                 put(&mut text, format_args!("\n## {workload}, {clients} {plural}\n\n"));
-                text.push_str("| target | ops/s | lowest to highest | p50 µs | p99 µs | CPU µs/op | errors |\n");
-                text.push_str("|---|--:|--:|--:|--:|--:|--:|\n");
+                text.push_str("| target | ops/s | lowest to highest | p50 µs | p99 µs | CPU µs/op | load µs/op | errors |\n");
+                text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|\n");
                 for row in rows {
                     text.push_str(&row.line());
                 }
@@ -102,7 +102,7 @@ impl<'a> Results<'a> {
             &mut text,
             format_args!(
                 "Medians of {} rounds of {:?} after {:?}; {} keys, values of {} bytes. CPU is that of all of the \
-                 target's processes, not of the load. Redis' reads are not linearizable.\n",
+                 target's processes, beside it that of the load. Redis' reads are not linearizable.\n",
                 plan.rounds,
                 plan.settings.duration,
                 plan.settings.warmup,
@@ -119,9 +119,10 @@ impl Row {
         let Figures { ops_per_s, ops_per_s_range: (lowest, highest), p50_us, p99_us, .. } =
             self.figures;
         format!(
-            "| {} | {ops_per_s:.0} | {lowest:.0} to {highest:.0} | {p50_us:.0} | {p99_us:.0} | {:.1} | {} |\n",
+            "| {} | {ops_per_s:.0} | {lowest:.0} to {highest:.0} | {p50_us:.0} | {p99_us:.0} | {:.1} | {:.1} | {} |\n",
             self.target.name(),
             self.figures.cpu_us_per_op,
+            self.figures.load_us_per_op,
             self.figures.errors
         )
     }

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::Fleet;
+use crate::procfs::cpu_us;
 use crate::stats::Case;
 use crate::target::{Running, Site, Target};
 
@@ -44,9 +45,18 @@ pub(crate) struct Run {
     /// Counted from 1.
     pub(crate) round: usize,
     pub(crate) clients: usize,
-    /// Time on the processor of all processes of the target, per operation.
-    pub(crate) cpu_us_per_op: f64,
+    #[serde(flatten)]
+    pub(crate) spent: Spent,
     pub(crate) report: RunReport,
+}
+
+/// Time on the processor for an operation, in microseconds.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub(crate) struct Spent {
+    /// Of all processes of the target.
+    pub(crate) cpu_us_per_op: f64,
+    /// Of this process, which is the load.
+    pub(crate) load_us_per_op: f64,
 }
 
 impl Run {
@@ -107,9 +117,9 @@ impl Plan {
         for &workload in &self.workloads {
             for &clients in &self.clients {
                 let settings = Settings { clients, ..self.settings.clone() };
-                let (report, cpu_us_per_op) =
+                let (report, spent) =
                     observe(&connect, &settings, workload, &mut fleet, stop).await?;
-                let run = Run { target, round, clients, cpu_us_per_op, report };
+                let run = Run { target, round, clients, spent, report };
                 show(&format!("round {round}: {}", line(&run)))?;
                 runs.push(run);
             }
@@ -118,17 +128,18 @@ impl Plan {
     }
 }
 
-/// Measures one workload, and the time on the processor that it takes the servers.
+/// Measures one workload, and the time on the processor that it takes.
 pub(crate) async fn observe<C: Connect>(
     connect: &Arc<C>,
     settings: &Settings,
     workload: Workload,
     fleet: &mut Fleet,
     stop: &CancellationToken,
-) -> Result<(RunReport, f64)> {
+) -> Result<(RunReport, Spent)> {
     let progress = Arc::new(Progress::new(settings.threads));
     let warm = Instant::now() + settings.warmup;
-    let look = || anyhow::Ok((progress.ops(), fleet.cpu_us()?));
+    let this = [std::process::id()];
+    let look = || anyhow::Ok((progress.ops(), fleet.cpu_us()?, cpu_us(&this)?));
     let watching = async {
         sleep_until(warm).await;
         let before = look()?;
@@ -139,7 +150,7 @@ pub(crate) async fn observe<C: Connect>(
     let (measured, watched) = tokio::join!(measuring, stop.run_until_cancelled(watching));
     let (measured, watched) = (measured?, watched.context("interrupted")?);
     fleet.check()?;
-    let ((ops_before, cpu_before), (ops, cpu)) = watched?;
+    let ((ops_before, cpu_before, load_before), (ops, cpu, load)) = watched?;
     let report = measured.report();
     if report.total.ops == 0 || ops == ops_before {
         let first = report.first_error.as_deref().unwrap_or("nothing was answered in the time");
@@ -150,7 +161,9 @@ pub(crate) async fn observe<C: Connect>(
         "{} keys that were loaded were not found",
         report.total.not_found
     );
-    Ok((report, per_op(cpu.saturating_sub(cpu_before), ops - ops_before)))
+    let each = |after: u64, before| per_op(after.saturating_sub(before), ops - ops_before);
+    let (cpu_us_per_op, load_us_per_op) = (each(cpu, cpu_before), each(load, load_before));
+    Ok((report, Spent { cpu_us_per_op, load_us_per_op }))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -176,7 +189,7 @@ fn line(run: &Run) -> String {
         total.ops_per_s,
         total.p50_us,
         total.p99_us,
-        run.cpu_us_per_op
+        run.spent.cpu_us_per_op
     );
     if total.errors > 0 {
         write!(line, ", {} errors", total.errors).expect("a string takes everything");

@@ -38,6 +38,8 @@ pub(crate) struct Figures {
     pub(crate) p99_us: f64,
     /// Time on the processor of all the target's processes.
     pub(crate) cpu_us_per_op: f64,
+    /// And of the load.
+    pub(crate) load_us_per_op: f64,
     /// Failed operations of all rounds, added up.
     pub(crate) errors: u64,
     /// How many rounds there were.
@@ -64,7 +66,8 @@ fn figures(runs: &[&Run]) -> Figures {
         ops_per_s: median(throughput),
         p50_us: median(of(|run| run.report.total.p50_us)),
         p99_us: median(of(|run| run.report.total.p99_us)),
-        cpu_us_per_op: median(of(|run| run.cpu_us_per_op)),
+        cpu_us_per_op: median(of(|run| run.spent.cpu_us_per_op)),
+        load_us_per_op: median(of(|run| run.spent.load_us_per_op)),
         errors: runs.iter().map(|run| run.report.total.errors).sum(),
         rounds: runs.len(),
     }

@@ -3,9 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
-use sagedb::bench::{Failure, Operation, Outcome};
+use sagedb::bench::{Answer, Failure, Http1, Operation, Outcome};
 
-use crate::connect::http1::Http1;
+use crate::connect::post;
 
 /// How much of a refusal is kept, in bytes.
 const REFUSAL_BYTES_MAX: usize = 512;
@@ -37,7 +37,7 @@ impl EtcdJsonConnection {
                 ("/v3/kv/put", format!(r#"{{"key":"{key}","value":"{value}"}}"#))
             }
         };
-        let (status, body) = self.0.post(path, json).await?;
+        let Answer { status, body } = post(&mut self.0, path, &json).await?;
         if status != StatusCode::OK {
             let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_BYTES_MAX)]);
             return Err(Failure::Refused { status: status.as_u16(), text: text.into_owned() });

@@ -1,22 +1,37 @@
 //! What the load engine drives: one kind of connection for each protocol, in one type.
 //!
-//! All are about as thin as the one of `sagedb::bench`, but for HTTP/2's, which has a task of its own: the processor is shared with the servers, so that a client that
-//! costs more would be counted against its server.
+//! HTTP/1.1 and Redis' protocol are written to their sockets and parsed where they were read, HTTP/2 is hyper's and has a task of its own: the processor is
+//! shared with the servers, so that a client that costs more is counted against its server. The report says what each costs.
 
 mod etcd_grpc;
 mod etcd_json;
-mod http1;
 mod redis;
 
 use bytes::Bytes;
 use sagedb::bench::{
-    Connect, Connection, Failure, HttpConnect, HttpConnection, Operation, Outcome,
+    Answer, Connect, Connection, Failure, Http1, HttpConnect, HttpConnection, Operation, Outcome,
+    Request,
 };
 
 pub(crate) use etcd_grpc::{EtcdGrpc, EtcdGrpcConnection};
 pub(crate) use etcd_json::{EtcdJson, EtcdJsonConnection};
-pub(crate) use http1::Http1;
 pub(crate) use redis::{Redis, RedisConnection, Reply};
+
+/// The longest answer that is kept, in bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Asks for a path, on a connection of its own.
+pub(crate) async fn get(place: &str, path: &str) -> Result<Answer, Failure> {
+    let request = Request { method: "GET", path, body: None };
+    Http1::open(place).await?.ask(&request, |_| ANSWER_BYTES_MAX).await
+}
+
+/// Sends JSON to a path.
+pub(crate) async fn post(http: &mut Http1, path: &str, json: &str) -> Result<Answer, Failure> {
+    let body = Some(("application/json", json.as_bytes()));
+    let request = Request { method: "POST", path, body };
+    http.ask(&request, |_| ANSWER_BYTES_MAX).await
+}
 
 /// Opens connections of any kind.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::data::cluster::{Cluster, fill};
 use crate::data::{DataPlan, Findings};
 use crate::machine::available_mib;
 use crate::procfs;
-use crate::run::{observe, show};
+use crate::run::{Spent, observe, show};
 use crate::target::Site;
 
 /// No log grows to so much.
@@ -62,7 +62,7 @@ pub(super) async fn run(
         for round in 1..=plan.rounds {
             for workload in [Workload::Put, Workload::Get] {
                 let Cluster { fleet, connect, .. } = &mut cluster;
-                let (report, cpu_us_per_op) =
+                let (report, Spent { cpu_us_per_op, .. }) =
                     observe(connect, &settings, workload, fleet, stop).await?;
                 let residents = fleet.pids().into_iter().map(procfs::resident);
                 let residents = residents.collect::<Result<Vec<_>>>()?;

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use sagedb::bench::{Answer, Http1};
 use serde::Deserialize;
 
-use crate::connect::{AnyConnect, EtcdGrpc, EtcdJson, Http1};
+use crate::connect::{AnyConnect, EtcdGrpc, EtcdJson, get, post};
 use crate::fleet::Fleet;
 use crate::target::{place, words};
 
@@ -69,7 +70,7 @@ pub(crate) async fn healthy(place: &str) -> Result<()> {
     struct Health {
         health: String,
     }
-    let (status, body) = Http1::open(place).await?.get("/health").await?;
+    let Answer { status, body } = get(place, "/health").await?;
     let health = serde_json::from_slice::<Health>(&body).is_ok_and(|body| body.health == "true");
     ensure!(status.is_success() && health, "{status} {}", String::from_utf8_lossy(&body));
     Ok(())
@@ -93,7 +94,7 @@ async fn leader(members: &[String]) -> Result<String> {
     let mut found = None;
     for member in members {
         let mut http = Http1::open(member).await?;
-        let (status, body) = http.post("/v3/maintenance/status", "{}".into()).await?;
+        let Answer { status, body } = post(&mut http, "/v3/maintenance/status", "{}").await?;
         ensure!(status.is_success(), "{status} {}", String::from_utf8_lossy(&body));
         let Status { header, leader } = serde_json::from_slice(&body)?;
         if header.member_id == leader {

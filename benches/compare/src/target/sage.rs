@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use sagedb::bench::HttpConnect;
+use sagedb::bench::{Answer, HttpConnect};
 use sagedb::types::http::{PATH_READY, PATH_STATUS, Role, ShardStatus};
 use sagedb::types::kv::Consistency;
 use sagedb::types::limits::REQUEST_TIMEOUT_DEFAULT;
 
-use crate::connect::{AnyConnect, Http1};
+use crate::connect::{AnyConnect, get};
 use crate::fleet::Fleet;
 use crate::target::place;
 
@@ -90,14 +90,14 @@ fn url(port: u16) -> String {
 
 /// Whether a server says that requests can succeed.
 pub(crate) async fn ready(place: &str) -> Result<()> {
-    let (status, body) = Http1::open(place).await?.get(PATH_READY).await?;
+    let Answer { status, body } = get(place, PATH_READY).await?;
     ensure!(status.is_success(), "{status} {}", String::from_utf8_lossy(&body));
     Ok(())
 }
 
 /// What a replica says of itself.
 pub(crate) async fn status(place: &str) -> Result<ShardStatus> {
-    let (status, body) = Http1::open(place).await?.get(PATH_STATUS).await?;
+    let Answer { status, body } = get(place, PATH_STATUS).await?;
     ensure!(status.is_success(), "{status} {}", String::from_utf8_lossy(&body));
     serde_json::from_slice(&body).context("the status can't be read")
 }
