@@ -17,6 +17,7 @@ use sagedb::types::ids::{NodeId, Term};
 use tokio::time::timeout;
 
 use crate::client::Server;
+use crate::faketime::{Faked, PRELOAD};
 use crate::node::{Node, status, url_of};
 use crate::options::Options;
 use crate::ports::Ports;
@@ -83,6 +84,8 @@ pub(crate) struct Cluster {
     found_dead: Mutex<Vec<String>>,
     /// Processes that may end: they were asked to, or their disk was damaged.
     may_end: Mutex<BTreeSet<usize>>,
+    /// Those with clocks of their own; dropped after `nodes`, which ends them.
+    faked: Faked,
 }
 
 impl Cluster {
@@ -115,8 +118,8 @@ impl Cluster {
         }
         let names = made.iter().map(|node| node.launch.name.clone()).collect();
         let http = reqwest::Client::builder().no_proxy().timeout(ASK_TIMEOUT).build()?;
-        let (nodes, found_dead, may_end) = Default::default();
-        let cluster = Self { http, layout, names, nodes, found_dead, may_end };
+        let (nodes, found_dead, may_end, faked) = Default::default();
+        let cluster = Self { http, layout, names, nodes, found_dead, may_end, faked };
         *cluster.lock() = made;
         cluster.start_all()?;
         Ok(cluster)
@@ -251,6 +254,10 @@ impl Cluster {
         let node = &mut self.lock()[at];
         if node.process.is_none() {
             node.start().with_context(|| format!("{} can't be started", self.names[at]))?;
+            let faked = node.launch.env.iter().any(|(name, _)| name == PRELOAD);
+            if let Some(process) = node.process.as_ref().filter(|_| faked) {
+                self.faked.add(process.child.id());
+            }
         }
         Ok(())
     }

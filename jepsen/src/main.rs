@@ -9,6 +9,7 @@ mod checker;
 mod client;
 mod cluster;
 mod edn;
+mod faketime;
 mod folder;
 mod healing;
 mod history;

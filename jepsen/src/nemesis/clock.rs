@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use crate::faketime::PRELOAD;
 use crate::nemesis::{Context, FaultKind, Hold};
 
 /// Where distributions put the library.
@@ -45,7 +46,7 @@ impl Clocks {
         self.set(name, RIGHT)?;
         let file = self.file(name).display().to_string();
         let mut environment = vec![
-            ("LD_PRELOAD".to_string(), self.library.display().to_string()),
+            (PRELOAD.to_string(), self.library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE".to_string(), file),
             // How often the file is looked at, in seconds.
             ("FAKETIME_CACHE_DURATION".to_string(), "1".to_string()),
