@@ -26,7 +26,7 @@ impl Case {
 }
 
 /// What came of all rounds of a case: each figure is the median of its own.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize)]
 pub(crate) struct Figures {
     /// Throughput.
     pub(crate) ops_per_s: f64,
